@@ -1,0 +1,1 @@
+"""Pure tools: mathematics, tensors, specs, distributions, losses, schedules. No algorithms in here."""

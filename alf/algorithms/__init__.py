@@ -1,0 +1,1 @@
+"""Algorithms: what acts, what learns, and how the two are put together."""

@@ -1,0 +1,1 @@
+"""The parts of training that an algorithm owns: parameters and optimizers, unroll, sequences, update."""

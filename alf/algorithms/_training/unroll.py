@@ -1,0 +1,95 @@
+"""Acting in the training environments: so many steps of each, as one experience."""
+
+from typing import List, Tuple
+
+import torch
+
+from alf.data_structures import AlgStep, Experience, TimeStep
+from alf.algorithms._training.sequences import stack_steps
+from alf.nest import Nest, flatten, map_structure
+from alf.utils import common, dist_utils
+from alf.utils.summary_utils import record_time
+
+
+class Unroll:
+    """Steps an algorithm through its environments, where it left off the last time.
+
+    An unroll of ``T`` steps makes an experience of ``T + 1``: the last one is only there to be bootstrapped from. It is the
+    first of the next unroll again, by then with the parameters of that time.
+
+    Args:
+        algorithm: the root algorithm.
+        env: batched environment with tensors.
+        keep_state: store the recurrent state before each step.
+        overwrite_policy_output: store the action that the environment reports instead of the algorithm's.
+    """
+
+    def __init__(self, algorithm, env, keep_state: bool, overwrite_policy_output: bool = False):
+        self._algorithm = algorithm
+        self._env = env
+        self._keep_state = keep_state
+        self._overwrite_policy_output = overwrite_policy_output
+        self._has_state = bool(flatten(algorithm.rollout_state_spec))
+        self._time_step = None
+        self._policy_state: Nest = ()
+        self._zero_state: Nest = ()
+        self._transform_state: Nest = ()
+
+    def _begin(self) -> None:
+        env = self._env
+        self._time_step = common.get_initial_time_step(env)
+        self._zero_state = self._policy_state = self._algorithm.get_initial_rollout_state(env.batch_size)
+        self._transform_state = self._algorithm.get_initial_transform_state(env.batch_size)
+
+    def run(self, num_steps: int) -> Tuple[Experience, TimeStep, Nest]:
+        """Act for ``num_steps`` steps.
+
+        Returns:
+            - the experience ``[num_steps + 1, B, ...]``, distributions as parameters; its time steps are raw
+            - its time steps after the data transformers ``[num_steps + 1, B, ...]``
+            - the spec from which the distributions of ``rollout_info`` are rebuilt
+        """
+        if self._time_step is None:
+            self._env.reserve_rows(num_steps + 2)
+            self._begin()
+        valid_steps = self._env.num_valid_steps
+        must_copy = valid_steps is not None and valid_steps < num_steps + 1
+        # The gradient of an on-policy algorithm ends where the unroll began.
+        self._policy_state = common.detach(self._policy_state)
+        raw, transformed, states, alg_steps = [], [], [], []
+        for t in range(num_steps + 1):
+            time_step = map_structure(torch.clone, self._time_step) if must_copy else self._time_step
+            inputs, transform_state = self._algorithm.transform_timestep(time_step, self._transform_state)
+            state = self._policy_state
+            if self._has_state:
+                state = common.reset_state_if_necessary(state, self._zero_state, time_step.is_first())
+            raw.append(time_step)
+            transformed.append(inputs)
+            states.append(state)
+            if t == num_steps:
+                # Its action is not carried out and its state not kept: the next unroll takes this step again.
+                with torch.no_grad():
+                    alg_steps.append(self._algorithm.rollout_step(inputs, state))
+                break
+            alg_step = self._algorithm.rollout_step(inputs, state)
+            alg_steps.append(alg_step)
+            with record_time("time/unroll_env_step"):
+                self._time_step = self._env.step(alg_step.output)
+            self._policy_state, self._transform_state = alg_step.state, transform_state
+        return self._stack(raw, transformed, states, alg_steps)
+
+    def _stack(self, raw: List[TimeStep], transformed: List[TimeStep], states: List[Nest],
+               alg_steps: List[AlgStep]) -> Tuple[Experience, TimeStep, Nest]:
+        info_spec = dist_utils.extract_spec(alg_steps[0].info, from_dim=1)
+        time_steps = stack_steps(raw)
+        inputs = time_steps if transformed[0] is raw[0] else stack_steps(transformed)
+        if self._overwrite_policy_output:
+            actions = [time_step.prev_action for time_step in raw[1:]] + [alg_steps[-1].output]
+        else:
+            actions = [alg_step.output for alg_step in alg_steps]
+        experience = Experience(
+            time_step=time_steps,
+            action=common.detach(stack_steps(actions)),
+            rollout_info=stack_steps([dist_utils.distributions_to_params(s.info) for s in alg_steps]),
+            state=common.detach(stack_steps(states)) if self._keep_state else ())
+        return experience, inputs, info_spec

@@ -1,0 +1,67 @@
+"""One update: from a LossInfo to changed parameters."""
+
+from typing import Callable, List, Optional
+
+import torch
+
+from alf.data_structures import LossInfo
+
+
+def masked_mean(loss: torch.Tensor, mask: Optional[torch.Tensor]) -> torch.Tensor:
+    """Return the mean of ``loss`` over the entries under ``mask``; 0 if there are none.
+
+    Args:
+        loss: ``[T, B]`` or a scalar.
+        mask: bool or float ``[T, B]``, or None.
+    """
+    if loss.ndim == 0 or mask is None:
+        return loss.mean()
+    mask = mask.to(loss.dtype)
+    return (loss * mask).sum() / mask.sum().clamp_(min=1.0)
+
+
+def total_loss(loss_info: LossInfo,
+               valid_masks: Optional[torch.Tensor] = None,
+               importance_weights: Optional[torch.Tensor] = None) -> torch.Tensor:
+    """Return the scalar to minimise: the mean of ``loss`` over valid steps, plus ``scalar_loss``.
+
+    Args:
+        loss_info: ``loss`` is ``[T, B]``, a scalar or ``()``; ``scalar_loss`` a scalar or ``()``.
+        valid_masks: ``[T, B]``: 0 where the loss does not count.
+        importance_weights: ``[B]``: weights of sequences sampled by priority.
+    Raises:
+        ValueError: if there is neither a ``loss`` nor a ``scalar_loss``.
+    """
+    parts = []
+    if isinstance(loss_info.loss, torch.Tensor):
+        loss = loss_info.loss
+        if importance_weights is not None:
+            loss = loss * importance_weights
+        parts.append(masked_mean(loss, valid_masks))
+    if isinstance(loss_info.scalar_loss, torch.Tensor):
+        if loss_info.scalar_loss.ndim != 0:
+            raise ValueError(f"LossInfo.scalar_loss: expected a scalar, got shape "
+                             f"{tuple(loss_info.scalar_loss.shape)}. Losses of steps belong in LossInfo.loss.")
+        parts.append(loss_info.scalar_loss)
+    if not parts:
+        raise ValueError("LossInfo: expected a loss or a scalar_loss, got neither.")
+    return sum(parts[1:], parts[0])
+
+
+def update_parameters(loss: torch.Tensor,
+                      optimizers: List[torch.optim.Optimizer],
+                      before_step: Optional[Callable[[], None]] = None) -> None:
+    """Make one step of each optimizer on the gradients of ``loss``.
+
+    Args:
+        loss: a scalar.
+        optimizers: the optimizers.
+        before_step: called when the gradients are there; an optimizer may change them as it steps.
+    """
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    loss.backward()
+    if before_step is not None:
+        before_step()
+    for optimizer in optimizers:
+        optimizer.step()

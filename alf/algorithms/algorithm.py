@@ -1,0 +1,546 @@
+"""Algorithm: a module with states, optimizers and a loss; trees of them are trained as one."""
+
+import contextlib
+import functools
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+from torch import nn
+
+from alf import summary
+from alf.algorithms._training.parameters import Assignment, assign_parameters
+from alf.algorithms._training.replay import LastUnroll
+from alf.algorithms._training.sequences import (cut_sequences, mini_batch_sizes, mini_batches, sizes, split_first,
+                                                step_at_once, step_through_time, swap_time_and_batch)
+from alf.algorithms._training.update import masked_mean, total_loss, update_parameters
+from alf.algorithms.algorithm_interface import AlgorithmInterface
+from alf.algorithms.config import TrainerConfig
+from alf.data_structures import AlgStep, BatchInfo, Experience, LossInfo, StepType, TimeStep
+from alf.nest import Nest, flatten, map_structure
+from alf.utils import common, dist_utils, spec_utils, summary_utils
+from alf.utils.checkpoint_utils import extract_sub_state_dict_from_checkpoint
+from alf.utils.summary_utils import record_time
+
+_LAST = int(StepType.LAST)
+
+
+class _LoadsCheckpoint(type):
+    """Makes an algorithm load its ``checkpoint`` argument once all its constructors have run."""
+
+    def __call__(cls, *args, **kwargs):
+        algorithm = super().__call__(*args, **kwargs)
+        algorithm._load_pre_trained()
+        return algorithm
+
+
+class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
+    """Base of all algorithms: what :class:`AlgorithmInterface` promises, apart from the steps and the loss.
+
+    Args:
+        train_state_spec: nest of specs of the recurrent state of ``train_step``.
+        rollout_state_spec: of ``rollout_step``; None: that of ``train_step``.
+        predict_state_spec: of ``predict_step``; None: that of ``rollout_step``.
+        is_on_policy: whether it learns from the graph of its unroll; None: like its parent.
+        optimizer: trains the parameters that neither ``add_optimizer`` nor an algorithm below takes.
+        checkpoint: ``"prefix@path"``: load the part under ``prefix`` of the checkpoint at ``path`` after construction.
+        config: the settings of the run.
+        debug_summaries: write more summaries.
+        name: name in summaries.
+    """
+
+    def __init__(self,
+                 train_state_spec: Nest = (),
+                 rollout_state_spec: Optional[Nest] = None,
+                 predict_state_spec: Optional[Nest] = None,
+                 is_on_policy: Optional[bool] = None,
+                 optimizer: Optional[torch.optim.Optimizer] = None,
+                 checkpoint: Optional[str] = None,
+                 config: Optional[TrainerConfig] = None,
+                 debug_summaries: bool = False,
+                 name: str = "Algorithm"):
+        super().__init__()
+        self._name = name
+        self._config = config
+        self._path = ""
+        self._debug_summaries = debug_summaries
+        self._train_state_spec = train_state_spec
+        self._rollout_state_spec = train_state_spec if rollout_state_spec is None else rollout_state_spec
+        self._predict_state_spec = self._rollout_state_spec if predict_state_spec is None else predict_state_spec
+        self._initial_states: Dict[Tuple[str, int], Nest] = {}
+        self._is_on_policy = is_on_policy
+        self._default_optimizer = optimizer
+        self._modules_by_optimizer: List[Tuple[torch.optim.Optimizer, list]] = []
+        self._force_params_visible_to_parent = False
+        self._assignment: Optional[Assignment] = None
+        self._param_names: Dict[int, str] = {}
+        self._data_transformer: Optional[nn.Module] = None
+        self._checkpoint = checkpoint
+        self._pre_loaded = False
+        self._replay: Optional[LastUnroll] = None
+        self._use_rollout_state = config is not None and config.use_rollout_state
+
+    # ---- place in the tree ---------------------------------------------------------------------------------------
+
+    def forward(self, *input):
+        """Not used: an algorithm is called by its steps.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError(f"{type(self).__name__} is called by predict_step, rollout_step or train_step, not by ().")
+
+    @property
+    def name(self) -> str:
+        """Name in summaries."""
+        return self._name
+
+    @property
+    def path(self) -> str:
+        """Dotted path of this algorithm in the tree of algorithms; the root's is empty."""
+        return self._path
+
+    def set_path(self, path: str) -> None:
+        """Tell the algorithm its place in the tree; one with children passes on theirs."""
+        self._path = path
+
+    def is_rl(self) -> bool:
+        """Return whether this is an RLAlgorithm."""
+        return False
+
+    @property
+    def on_policy(self) -> Optional[bool]:
+        """Whether the algorithm learns from the graph of its unroll; None: like its parent."""
+        return self._is_on_policy
+
+    def set_on_policy(self, is_on_policy: bool) -> None:
+        """Tell an algorithm whose :attr:`on_policy` is None what its parent is.
+
+        Raises:
+            ValueError: if it is already known to be the other.
+        """
+        if self.on_policy is not None and self.on_policy != is_on_policy:
+            raise ValueError(f"{self.name}: cannot be used {'on' if is_on_policy else 'off'}-policy.")
+        self._is_on_policy = is_on_policy
+
+    @property
+    def has_offline(self) -> bool:
+        """Whether the algorithm also trains from an offline buffer."""
+        return False
+
+    # ---- states --------------------------------------------------------------------------------------------------
+
+    @property
+    def train_state_spec(self) -> Nest:
+        """Nest of specs of the state of ``train_step``."""
+        return self._train_state_spec
+
+    @property
+    def rollout_state_spec(self) -> Nest:
+        """Nest of specs of the state of ``rollout_step``."""
+        return self._rollout_state_spec
+
+    @property
+    def predict_state_spec(self) -> Nest:
+        """Nest of specs of the state of ``predict_step``."""
+        return self._predict_state_spec
+
+    def _initial_state(self, kind: str, spec: Nest, batch_size: int) -> Nest:
+        key = (kind, batch_size)
+        if key not in self._initial_states:
+            self._initial_states[key] = spec_utils.zeros_from_spec(spec, batch_size)
+        return self._initial_states[key]
+
+    def get_initial_predict_state(self, batch_size: int) -> Nest:
+        """Return the state ``[batch_size, ...]`` of ``predict_step`` where an episode begins: zeros."""
+        return self._initial_state("predict", self.predict_state_spec, batch_size)
+
+    def get_initial_rollout_state(self, batch_size: int) -> Nest:
+        """Return the state ``[batch_size, ...]`` of ``rollout_step`` where an episode begins: zeros."""
+        return self._initial_state("rollout", self.rollout_state_spec, batch_size)
+
+    def get_initial_train_state(self, batch_size: int) -> Nest:
+        """Return the state ``[batch_size, ...]`` of ``train_step`` where an episode begins: zeros."""
+        return self._initial_state("train", self.train_state_spec, batch_size)
+
+    def get_initial_transform_state(self, batch_size: int) -> Nest:
+        """Return the state ``[batch_size, ...]`` of the data transformers where an episode begins: zeros."""
+        spec = () if self._data_transformer is None else self._data_transformer.state_spec
+        return self._initial_state("transform", spec, batch_size)
+
+    def convert_train_state_to_predict_state(self, state: Nest) -> Nest:
+        """Return the part of a train state that ``predict_step`` needs. To be overridden where they differ.
+
+        Raises:
+            NotImplementedError: if they differ and nobody said how.
+        """
+        if self.train_state_spec is self.predict_state_spec:
+            return state
+        raise NotImplementedError(f"{self.name}: override convert_train_state_to_predict_state.")
+
+    @property
+    def use_rollout_state(self) -> bool:
+        """Whether training begins from the recurrent state of the unroll rather than from zeros."""
+        return self._use_rollout_state
+
+    @use_rollout_state.setter
+    def use_rollout_state(self, flag: bool):
+        self._use_rollout_state = flag
+
+    def need_full_rollout_state(self) -> bool:
+        """Return whether the unroll must compute the whole train state, for training to begin from it."""
+        return bool(flatten(self.rollout_state_spec)) and self._use_rollout_state
+
+    # ---- optimizers ----------------------------------------------------------------------------------------------
+
+    @property
+    def default_optimizer(self) -> Optional[torch.optim.Optimizer]:
+        """The optimizer of parameters that no other takes."""
+        return self._default_optimizer
+
+    def add_optimizer(self, optimizer: torch.optim.Optimizer, modules_and_params: list) -> None:
+        """Let ``optimizer`` train the parameters of some modules of this algorithm.
+
+        Args:
+            optimizer: made without parameters.
+            modules_and_params: modules and parameters.
+        """
+        assert optimizer is not None, "add_optimizer: expected an optimizer, got None"
+        assert self._assignment is None, f"{self.name}: add_optimizer was called after training began"
+        self._modules_by_optimizer.append((optimizer, list(modules_and_params)))
+
+    def _trainable_attributes_to_ignore(self) -> List[str]:
+        """Return the names of attributes whose parameters this algorithm does not train. May be overridden."""
+        return []
+
+    @property
+    def force_params_visible_to_parent_enabled(self) -> bool:
+        """Whether the parent's optimizer trains the parameters that this algorithm's default optimizer would."""
+        return self._force_params_visible_to_parent
+
+    def force_params_visible_to_parent(self, flag: bool) -> None:
+        """Let the parent's optimizer train the parameters that this algorithm's default optimizer would."""
+        self._force_params_visible_to_parent = flag
+
+    def attach_optimizers(self) -> Assignment:
+        """Give the parameters of the tree to their optimizers, once, and return who has which.
+
+        The trainer calls this on the root before it loads a checkpoint, whose optimizer states need parameters.
+        """
+        if self._assignment is None:
+            assignment = assign_parameters(self)
+            for optimizer, parameters in zip(assignment.optimizers, assignment.parameters, strict=True):
+                optimizer.add_param_group({"params": parameters})
+            self._assignment = assignment
+            self._param_names = {id(p): name for name, p in self.named_parameters()}
+            if assignment.unhandled:
+                common.warning("%s: no optimizer trains these parameters: %s", self.name,
+                               [self.get_param_name(p) for p in assignment.unhandled])
+        return self._assignment
+
+    def get_param_name(self, param: nn.Parameter) -> Optional[str]:
+        """Return the dotted name of a parameter of this tree, or None."""
+        if not self._param_names:
+            self._param_names = {id(p): name for name, p in self.named_parameters()}
+        return self._param_names.get(id(param))
+
+    def optimizers(self, recurse: bool = True, include_ignored_attributes: bool = False) -> list:
+        """Return the optimizers of this algorithm.
+
+        Args:
+            recurse: also those of the algorithms below it.
+            include_ignored_attributes: also those of algorithms that are not trained from here.
+        """
+        found = [] if self._default_optimizer is None else [self._default_optimizer]
+        found += [optimizer for optimizer, _ in self._modules_by_optimizer]
+        if recurse:
+            ignored = () if include_ignored_attributes else self._trainable_attributes_to_ignore()
+            for name, child in self.named_children():
+                if name not in ignored:
+                    for module in child.modules():
+                        if isinstance(module, Algorithm):
+                            found += module.optimizers(recurse=False)
+        return list({id(optimizer): optimizer for optimizer in found}.values())
+
+    def get_optimizer_info(self) -> List[Dict[str, Any]]:
+        """Return, for each optimizer, ``optimizer`` (its repr) and ``parameters`` (their names), the untrained last."""
+        assignment = self.attach_optimizers()
+        pairs = [(repr(optimizer), parameters)
+                 for optimizer, parameters in zip(assignment.optimizers, assignment.parameters, strict=True)]
+        if assignment.unhandled:
+            pairs.append(("None", assignment.unhandled))
+        return [{"optimizer": told, "parameters": [self.get_param_name(p) for p in parameters]}
+                for told, parameters in pairs]
+
+    def get_unoptimized_parameter_info(self) -> List[str]:
+        """Return the names of all parameters that no optimizer trains, ignored ones included."""
+        trained = {id(p) for parameters in self.attach_optimizers().parameters for p in parameters}
+        return [name for name, p in self.named_parameters() if id(p) not in trained]
+
+    # ---- checkpoints ---------------------------------------------------------------------------------------------
+
+    @property
+    def pre_loaded(self) -> bool:
+        """Whether the argument ``checkpoint`` was loaded."""
+        return self._pre_loaded
+
+    def _load_pre_trained(self) -> None:
+        if self._checkpoint is None or self._pre_loaded:
+            return
+        prefix, _, path = self._checkpoint.rpartition("@")
+        if not path:
+            raise ValueError(f"{self.name}.checkpoint: expected 'prefix@path', got {self._checkpoint!r}.")
+        nn.Module.load_state_dict(self, extract_sub_state_dict_from_checkpoint(prefix, path))
+        self._pre_loaded = True
+
+    def state_dict(self, destination=None, prefix: str = "", visited=None, keep_vars: bool = False) -> Dict[str, Any]:
+        """Return parameters, buffers and the states of the optimizers (``_optimizers.<i>``) of the tree.
+
+        Args:
+            destination: dictionary to add to.
+            prefix: put before each name.
+            visited: published name; not needed.
+            keep_vars: return parameters rather than their values.
+        """
+        destination = nn.Module.state_dict(self, destination=destination, prefix=prefix, keep_vars=keep_vars)
+        for i, optimizer in enumerate(self.optimizers(recurse=False)):
+            if optimizer.param_groups and optimizer.param_groups[0]["params"]:
+                destination[f"{prefix}_optimizers.{i}"] = optimizer.state_dict()
+        return destination
+
+    def load_state_dict(self, state_dict: Dict[str, Any], strict: bool = True, skip_preloded: bool = True):
+        """Load what :meth:`state_dict` returned. Optimizers that ``state_dict`` lacks keep their state.
+
+        Args:
+            state_dict: as returned by :meth:`state_dict`.
+            strict: raise if parameters or buffers are missing or unknown.
+            skip_preloded: published name; an algorithm that loaded its ``checkpoint`` argument is loaded as well.
+        """
+        modules, optimizer_states = {}, {}
+        for key, value in state_dict.items():
+            is_optimizer = key.rpartition(".")[0].rpartition(".")[2] == "_optimizers" or key.startswith("_optimizers.")
+            (optimizer_states if is_optimizer else modules)[key] = value
+        result = nn.Module.load_state_dict(self, modules, strict=strict)
+        if optimizer_states:
+            self.attach_optimizers()
+        for name, module in self.named_modules():
+            if isinstance(module, Algorithm):
+                for i, optimizer in enumerate(module.optimizers(recurse=False)):
+                    key = f"{name}{'.' if name else ''}_optimizers.{i}"
+                    if key in optimizer_states:
+                        optimizer.load_state_dict(optimizer_states[key])
+        return result
+
+    # ---- data transformers ---------------------------------------------------------------------------------------
+
+    def transform_timestep(self, time_step: TimeStep, state: Nest) -> Tuple[TimeStep, Nest]:
+        """Return the time step after the data transformers, and their new state."""
+        if self._data_transformer is None:
+            return time_step, state
+        return self._data_transformer.transform_timestep(time_step, state)
+
+    def transform_experience(self, experience: Experience) -> Experience:
+        """Return stored experience ``[B, T, ...]`` after the data transformers."""
+        if self._data_transformer is None:
+            return experience
+        return self._data_transformer.transform_experience(experience)
+
+    # ---- losses and updates --------------------------------------------------------------------------------------
+
+    def calc_loss(self, info: Nest) -> LossInfo:
+        """Return the loss ``[T, B]``. By default ``info`` is a LossInfo already, made by ``train_step``."""
+        assert isinstance(info, LossInfo), f"{self.name}: override calc_loss; info is a {type(info).__name__}"
+        return info
+
+    def train_step_offline(self, inputs: Nest, state: Nest, rollout_info: Nest, pre_train: bool = False) -> AlgStep:
+        """Not offered by this algorithm.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(f"{self.name} does not train from an offline buffer.")
+
+    def calc_loss_offline(self, info_offline: Nest, pre_train: bool = False) -> LossInfo:
+        """Not offered by this algorithm.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(f"{self.name} does not train from an offline buffer.")
+
+    def update_with_gradient(self,
+                             loss_info: LossInfo,
+                             valid_masks: Optional[torch.Tensor] = None,
+                             weight: float = 1.0,
+                             batch_info: Optional[BatchInfo] = None) -> Tuple[LossInfo, List[Tuple[str, nn.Parameter]]]:
+        """Make one step of all optimizers of the tree.
+
+        Args:
+            loss_info: losses of the steps ``[T, B]``.
+            valid_masks: ``[T, B]``: where the loss counts; None: everywhere.
+            weight: factor of the loss.
+            batch_info: of the sampled sequences; its importance weights multiply the losses.
+        Returns:
+            ``loss_info`` with ``loss`` the scalar that was minimised, and the parameters with their names.
+        """
+        assignment = self.attach_optimizers()
+        weights = batch_info.importance_weights if batch_info is not None else ()
+        loss = total_loss(loss_info, valid_masks, weights if isinstance(weights, torch.Tensor) else None)
+        params, summarize = [], None
+        recording = summary.should_record_summaries()
+        if recording:
+            params = [(self.get_param_name(p), p) for parameters in assignment.parameters for p in parameters]
+            if self._config is not None and self._config.summarize_grads_and_vars:
+                summarize = functools.partial(summary_utils.summarize_gradients, params)
+        with record_time("time/backward"):
+            update_parameters(loss if weight == 1.0 else loss * weight, assignment.optimizers, summarize)
+        if recording:
+            extra = map_structure(lambda part: masked_mean(part, valid_masks if part.ndim else None), loss_info.extra)
+            loss_info = loss_info._replace(loss=loss.detach(), extra=extra)
+        return loss_info, params
+
+    def summarize_train(self, experience: Experience, train_info: Nest, loss_info: LossInfo,
+                        params: List[Tuple[str, nn.Parameter]]) -> None:
+        """Write the summaries of an update, if they are recorded now.
+
+        Args:
+            experience: what was trained on ``[T, B, ...]``.
+            train_info: what ``calc_loss`` was given.
+            loss_info: the losses.
+            params: the parameters with their names.
+        """
+        if not summary.should_record_summaries():
+            return
+        summary_utils.summarize_loss(loss_info)
+        for i, optimizer in enumerate(self.attach_optimizers().optimizers):
+            summary.scalar(f"lr/{i}.{getattr(optimizer, 'name', type(optimizer).__name__)}", optimizer.lr)
+        if self._config is not None and self._config.summarize_grads_and_vars:
+            summary_utils.summarize_variables(params)
+
+    def _valid_masks(self, step_type: torch.Tensor) -> Optional[torch.Tensor]:
+        if self.is_rl() and self._config.mask_out_loss_for_last_step:
+            return step_type != _LAST
+        return None
+
+    def train_from_unroll(self, experience: Experience, train_info: Nest) -> int:
+        """Update once from the graph of an unroll.
+
+        Args:
+            experience: ``[T, B, ...]``; the last step is only bootstrapped from, its own loss does not count.
+            train_info: ``info`` of the rollout steps, with their graph ``[T, B, ...]``.
+        Returns:
+            The number of steps trained on.
+        """
+        step_type = experience.step_type
+        valid_masks = self._valid_masks(step_type)
+        if valid_masks is None:
+            valid_masks = torch.ones_like(step_type, dtype=torch.bool)
+        valid_masks[-1] = False
+        loss_info = self.calc_loss(train_info)
+        loss_info, params = self.update_with_gradient(loss_info, valid_masks)
+        self.after_update(experience.time_step, train_info)
+        self.summarize_train(experience, train_info, loss_info, params)
+        return (step_type.shape[0] - 1) * step_type.shape[1]
+
+    def train_from_replay_buffer(self, update_global_counter: bool = False) -> int:
+        """Train on all of the last unroll, ``num_updates_per_train_iter`` times, in shuffled mini batches.
+
+        Args:
+            update_global_counter: count each mini batch as a step of the summaries.
+        Returns:
+            The number of steps trained on, repeated ones counted each time.
+        """
+        config = self._config
+        with record_time("time/replay"):
+            experience, batch_info = self._replay.gather_all()
+        with record_time("time/preprocess_experience"):
+            experience = self._prepare_experience(experience, batch_info)
+        num_steps, num_envs = sizes(experience.time_step)
+        length, batch_size = mini_batch_sizes(num_steps, num_envs, config.mini_batch_length, config.mini_batch_size)
+        # The state is needed where a sequence begins only, but is cut like the rest: it is small.
+        sequences = cut_sequences(experience, length)
+        num_sequences = num_steps * num_envs // length
+        num_updates = -(-num_sequences // batch_size) * config.num_updates_per_train_iter
+        recording = summary.should_record_summaries()
+        with record_time("time/train"):
+            for i, batch in enumerate(mini_batches(sequences, batch_size, config.num_updates_per_train_iter)):
+                if update_global_counter:
+                    summary.increment_global_counter()
+                # One of the updates of an iteration is summarized, the last: they all belong to the same step.
+                quiet = recording and not update_global_counter and i + 1 < num_updates
+                with summary.record_if(_never) if quiet else contextlib.nullcontext():
+                    self._update_from_batch(batch)
+        return num_steps * num_envs * config.num_updates_per_train_iter
+
+    def _prepare_experience(self, experience: Experience, batch_info: BatchInfo) -> Experience:
+        """Return the experience ``[T, B, ...]`` after transformers and ``preprocess_experience``, distributions as
+        parameters."""
+        rollout_info_spec = self._replay.rollout_info_spec
+        batch_major = swap_time_and_batch(experience)
+        batch_major = batch_major._replace(batch_info=batch_info)
+        batch_major = self.transform_experience(batch_major)
+        rollout_info = dist_utils.params_to_distributions(batch_major.rollout_info, rollout_info_spec)
+        time_step, rollout_info = self.preprocess_experience(batch_major.time_step, rollout_info, batch_info)
+        self._processed_rollout_info_spec = dist_utils.extract_spec(rollout_info, from_dim=2)
+        rollout_info = dist_utils.distributions_to_params(rollout_info)
+        num_steps = time_step.step_type.shape[1]
+        state = map_structure(lambda leaf: leaf[:, :num_steps], batch_major.state)
+        return swap_time_and_batch(Experience(time_step=time_step, rollout_info=rollout_info, state=state))
+
+    def _update_from_batch(self, batch: Experience) -> None:
+        """Update once from sequences ``[L, B, ...]``."""
+        info = self._collect_train_info(batch)
+        loss_info = self.calc_loss(info)
+        loss_info, params = self.update_with_gradient(loss_info, self._valid_masks(batch.step_type))
+        self.after_update(batch.time_step, info)
+        self.summarize_train(batch, info, loss_info, params)
+
+    def _collect_train_info(self, batch: Experience) -> Nest:
+        """Return the infos of ``train_step`` for sequences ``[L, B, ...]``."""
+
+        def train_step(inputs, state, rollout_info):
+            rollout_info = dist_utils.params_to_distributions(rollout_info, self._processed_rollout_info_spec)
+            return self.train_step(inputs, state, rollout_info)
+
+        has_state = bool(flatten(self.train_state_spec))
+        independent = self._config.temporally_independent_train_step
+        if independent if independent is not None else not has_state:
+            if has_state:
+                raise ValueError(f"TrainerConfig.temporally_independent_train_step: expected False for {self.name}, "
+                                 "which has a recurrent state, got True.")
+            return step_at_once(train_step, batch.time_step, batch.rollout_info, self.get_initial_train_state(1))
+        zero_state = self.get_initial_train_state(batch.step_type.shape[1])
+        initial_state = split_first(batch.state) if self.use_rollout_state else zero_state
+        return step_through_time(train_step, batch.time_step, batch.rollout_info, initial_state, zero_state)
+
+
+def _never() -> bool:
+    return False
+
+
+class Loss(Algorithm):
+    """An algorithm whose input is its loss.
+
+    Args:
+        loss_weight: factor of the loss.
+        name: name in summaries.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, name: str = "LossAlg"):
+        super().__init__(name=name)
+        self._loss_weight = loss_weight
+
+    def predict_step(self, inputs: Nest, state: Nest = None) -> AlgStep:
+        """Return an empty step."""
+        return AlgStep()
+
+    def rollout_step(self, inputs: torch.Tensor, state: Nest = None) -> AlgStep:
+        """Return the loss ``inputs`` as info when learning from the unroll, nothing otherwise."""
+        return AlgStep(info=inputs) if self.on_policy else AlgStep()
+
+    def train_step(self, inputs: torch.Tensor, state: Nest = None, rollout_info: Nest = None) -> AlgStep:
+        """Return the loss ``inputs`` as info."""
+        return AlgStep(info=inputs)
+
+    def calc_loss(self, info: torch.Tensor) -> LossInfo:
+        """Return ``loss_weight * info``."""
+        return LossInfo(loss=self._loss_weight * info, extra=info)

@@ -1,0 +1,126 @@
+"""TrainerConfig: every setting of a training run, in one validated record."""
+
+import dataclasses
+from typing import Any, Callable, List, Optional, Union
+
+from alf.config_util import configurable
+
+
+@configurable
+@dataclasses.dataclass(kw_only=True)
+class TrainerConfig:
+    """Settings of a training run; confs set them with ``alf.config("TrainerConfig", ...)``.
+
+    The defaults are those of PPO: every iteration unrolls ``unroll_length`` steps and trains
+    ``num_updates_per_train_iter`` times on all of them.
+
+    Raises:
+        ValueError: for a value out of its range or values that contradict each other, saying which and what to set.
+    """
+
+    # -- the run
+    root_dir: str  # directory of the run: everything it writes
+    conf_file: str = ""  # path of the conf, for processes that load it again
+    ml_type: str = "rl"  # "rl": reinforcement learning; "sl": supervised learning
+    algorithm_ctor: Optional[Callable] = None  # makes the root algorithm
+    data_transformer_ctor: Union[None, Callable, List[Callable]] = None  # transformers, those that read the buffer first
+    random_seed: Optional[int] = None  # None: a new one every time, written to the summary
+    num_iterations: int = 1000  # 0: no limit (num_env_steps decides)
+    num_env_steps: int = 0  # 0: no limit; both set: training goes on after the environments stop
+
+    # -- unroll
+    unroll_length: float = 8  # steps of each environment per iteration; a fraction is met on average
+    unroll_with_grad: bool = False  # keep the graph of an off-policy unroll
+    use_root_inputs_for_after_train_iter: bool = True  # give `after_train_iter` the time steps; False saves memory
+    async_unroll: bool = False  # unroll in a process of its own
+    max_unroll_length: int = 0  # async: cap when unroll_length is 0
+    unroll_queue_size: int = 200  # async: steps that may wait
+    unroll_step_interval: float = 0  # async: seconds between environment steps
+    unroll_parameter_update_period: int = 10  # async: iterations between parameter refreshes
+    use_rollout_state: bool = False  # train from the stored recurrent state rather than from zeros
+    temporally_independent_train_step: Optional[bool] = None  # fold time into the batch; None: if there is no state
+    mask_out_loss_for_last_step: bool = True  # the loss at StepType.LAST does not count
+    sync_progress_to_envs: bool = False  # tell environments the progress, for schedulers in them
+
+    # -- checkpoints
+    num_checkpoints: int = 10  # how many over the run
+    confirm_checkpoint_upon_crash: bool = True  # published name; a crash never asks here, it leaves the last checkpoint
+    no_thread_env_for_conf: bool = False  # do not make an environment only to list its configs
+
+    # -- evaluation
+    evaluate: bool = False  # evaluate while training
+    num_evals: Optional[int] = None  # how many over the run, instead of eval_interval
+    eval_interval: int = 10  # iterations between evaluations
+    epsilon_greedy: float = 0.0  # share of random actions in evaluation
+    eval_uncertainty: bool = False  # "sl" only
+    num_eval_episodes: int = 10  # episodes per evaluation
+    num_eval_environments: int = 1  # environments evaluated in parallel
+    async_eval: bool = True  # in another process, while training goes on
+    ddp_paras_check_interval: int = 0  # iterations between checks that all ranks have equal parameters
+
+    # -- summaries
+    num_summaries: Optional[int] = None  # how many over the run, instead of summary_interval
+    summary_interval: int = 50  # iterations between summaries
+    summarize_first_interval: bool = True  # summarize every iteration of the first interval
+    update_counter_every_mini_batch: bool = False  # count mini batches rather than iterations as steps
+    summaries_flush_secs: int = 1  # seconds between writes
+    summary_max_queue: int = 10  # summaries that may wait
+    metric_min_buffer_size: int = 10  # episodes that metrics average over, at least
+    debug_summaries: bool = False  # more summaries
+    profiling: bool = False  # profile the run with cProfile
+    enable_amp: bool = False  # mixed precision on GPUs
+    code_snapshots: Optional[List[str]] = None  # files whose text goes to the summary
+    summarize_grads_and_vars: bool = False  # histograms of gradients and parameters
+    summarize_gradient_noise_scale: bool = False
+    summarize_action_distributions: bool = False
+    summarize_output: bool = False  # statistics of network outputs
+
+    # -- training
+    initial_collect_steps: int = 0  # environment steps before the first update
+    num_updates_per_train_iter: int = 4  # updates per iteration; epochs with whole_replay_buffer_training
+    mini_batch_length: Optional[int] = None  # steps of a sampled sequence; None: unroll_length
+    mini_batch_size: Optional[int] = None  # sequences of a mini batch; None: number of environments
+    whole_replay_buffer_training: bool = True  # train on all that is stored, not on samples
+    replay_buffer_length: int = 1024  # steps of each environment
+    priority_replay: bool = False
+    priority_replay_alpha: Any = 0.7  # exponent of priorities; a number or a scheduler
+    priority_replay_beta: Any = 0.4  # exponent of importance weights; a number or a scheduler
+    priority_replay_eps: float = 1e-6  # smallest priority
+    offline_buffer_dir: Union[None, str, List[str]] = None  # stored buffers to load
+    offline_buffer_length: Optional[int] = None  # at most so many steps of each
+    rl_train_after_update_steps: int = 0  # hybrid: updates before online training starts
+    rl_train_every_update_steps: int = 1  # hybrid: online training every so many updates
+    empty_cache: bool = False  # free cached GPU memory every iteration
+    normalize_importance_weights_by_max: bool = False
+    clear_replay_buffer: bool = True  # with whole_replay_buffer_training: only the last unroll is stored
+    visualize_alf_tree: bool = False  # draw the algorithm tree
+
+    def __post_init__(self):
+        self._check_choice("ml_type", ("rl", "sl"))
+        for name in ("num_iterations", "num_env_steps", "unroll_length", "num_checkpoints", "initial_collect_steps",
+                     "summaries_flush_secs", "num_eval_episodes", "rl_train_after_update_steps"):
+            self._check_at_least(name, 0)
+        for name in ("summary_interval", "eval_interval", "num_updates_per_train_iter", "replay_buffer_length",
+                     "num_eval_environments", "metric_min_buffer_size", "unroll_queue_size"):
+            self._check_at_least(name, 1)
+        for name in ("num_evals", "num_summaries", "mini_batch_length", "mini_batch_size"):
+            if getattr(self, name) is not None:
+                self._check_at_least(name, 1)
+        if not 0 <= self.epsilon_greedy <= 1:
+            self._refuse("epsilon_greedy", "a number from 0 to 1")
+        if self.ml_type == "rl" and self.num_iterations == 0 and self.num_env_steps == 0:
+            raise ValueError("TrainerConfig: expected num_iterations > 0 or num_env_steps > 0, got 0 for both: the "
+                             "run would never end. Set one of them with alf.config(\"TrainerConfig\", ...).")
+
+    def _refuse(self, name: str, expected: str):
+        raise ValueError(f"TrainerConfig.{name}: expected {expected}, got {getattr(self, name)!r}. Set it with "
+                         f"alf.config(\"TrainerConfig\", {name}=...).")
+
+    def _check_at_least(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
+            self._refuse(name, f"a number >= {least}")
+
+    def _check_choice(self, name: str, choices) -> None:
+        if getattr(self, name) not in choices:
+            self._refuse(name, f"one of {list(choices)}")

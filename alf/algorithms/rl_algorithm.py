@@ -1,0 +1,261 @@
+"""RLAlgorithm: an algorithm that acts in environments; as the root of a tree it unrolls, trains and measures itself."""
+
+from typing import Callable, List, Optional
+
+import torch
+
+from alf import summary
+from alf.algorithms._training.replay import LastUnroll
+from alf.algorithms._training.unroll import Unroll
+from alf.algorithms.algorithm import Algorithm
+from alf.algorithms.config import TrainerConfig
+from alf.config_util import configurable
+from alf.data_structures import AlgStep, Experience, LossInfo, TimeStep
+from alf.metrics import StepMetric, metrics, update_metrics
+from alf.nest import Nest, flatten, map_structure
+from alf.tensor_specs import TensorSpec
+from alf.utils import common, dist_utils, spec_utils, summary_utils
+from alf.utils.summary_utils import record_time
+
+
+@configurable
+class RLAlgorithm(Algorithm):
+    """Base of algorithms whose steps take a TimeStep and return an action.
+
+    The root of a tree of algorithms is given ``env`` and ``config``; it steps the environment, trains and keeps metrics.
+
+    Args:
+        observation_spec: nest of specs of the observation, after the data transformers of the trainer.
+        action_spec: nest of bounded specs of the action.
+        train_state_spec: nest of specs of the recurrent state of ``train_step``.
+        reward_spec: spec of the reward; a vector reward has shape ``(R,)``.
+        predict_state_spec: of ``predict_step``; None: that of ``rollout_step``.
+        rollout_state_spec: of ``rollout_step``; None: that of ``train_step``.
+        is_on_policy: whether it learns from the graph of its unroll; None: as the class says.
+        reward_weights: weights of the components of a vector reward; None: all 1.
+        env: batched environment with tensors, for the root only.
+        config: the settings of the run.
+        optimizer: trains the parameters that nothing else trains.
+        checkpoint: ``"prefix@path"``: load a part of a checkpoint after construction.
+        is_eval: made for evaluation or play: no replay, no metrics.
+        overwrite_policy_output: learn from the action that the environment reports as ``prev_action``.
+        debug_summaries: write more summaries.
+        name: name in summaries.
+    """
+
+    def __init__(self,
+                 observation_spec: Nest,
+                 action_spec: Nest,
+                 train_state_spec: Nest,
+                 reward_spec: TensorSpec = TensorSpec(()),
+                 predict_state_spec: Optional[Nest] = None,
+                 rollout_state_spec: Optional[Nest] = None,
+                 is_on_policy: Optional[bool] = None,
+                 reward_weights: Optional[List[float]] = None,
+                 env=None,
+                 config: Optional[TrainerConfig] = None,
+                 optimizer: Optional[torch.optim.Optimizer] = None,
+                 checkpoint: Optional[str] = None,
+                 is_eval: bool = False,
+                 overwrite_policy_output: bool = False,
+                 debug_summaries: bool = False,
+                 name: str = "RLAlgorithm"):
+        super().__init__(
+            train_state_spec=train_state_spec,
+            rollout_state_spec=rollout_state_spec,
+            predict_state_spec=predict_state_spec,
+            is_on_policy=is_on_policy,
+            optimizer=optimizer,
+            checkpoint=checkpoint,
+            config=config,
+            debug_summaries=debug_summaries,
+            name=name)
+        self._observation_spec = observation_spec
+        self._action_spec = action_spec
+        self._reward_spec = reward_spec
+        self._env = env
+        self._is_eval = is_eval
+        self._overwrite_policy_output = overwrite_policy_output
+        if reward_weights is not None and (reward_spec.ndim != 1 or len(reward_weights) != reward_spec.numel):
+            raise ValueError(f"{name}.reward_weights: expected one weight for each component of the reward, whose spec "
+                             f"is {reward_spec}, got {reward_weights}.")
+        self._reward_weights = None
+        if reward_spec.numel > 1:
+            weights = torch.ones(reward_spec.shape) if reward_weights is None else torch.tensor(reward_weights)
+            self.register_buffer("_reward_weights_buffer", weights.to(torch.float32))
+            self._reward_weights = self._reward_weights_buffer
+        self._metrics = None
+        self._unroll: Optional[Unroll] = None
+        self._unroll_carry = 0.0
+        self._current_unroll_length = 0
+        if env is not None and config is not None and not is_eval:
+            self._data_transformer = getattr(config, "data_transformer", None)
+            self._metrics = self._create_metrics(env, config)
+
+    # ---- specs and reward ----------------------------------------------------------------------------------------
+
+    def is_rl(self) -> bool:
+        """Return True."""
+        return True
+
+    @property
+    def observation_spec(self) -> Nest:
+        """Nest of specs of the observation."""
+        return self._observation_spec
+
+    @property
+    def action_spec(self) -> Nest:
+        """Nest of specs of the action."""
+        return self._action_spec
+
+    def has_multidim_reward(self) -> bool:
+        """Return whether the reward is a vector."""
+        return self._reward_spec.numel > 1
+
+    @property
+    def reward_weights(self) -> Optional[torch.Tensor]:
+        """Weights ``[R]`` of the components of a vector reward; None for a scalar reward."""
+        return self._reward_weights
+
+    def set_reward_weights(self, reward_weights: torch.Tensor) -> None:
+        """Set the weights ``[R]`` of the components of the reward."""
+        assert self._reward_weights is not None, f"{self.name} has a scalar reward"
+        self._reward_weights.copy_(reward_weights)
+
+    # ---- metrics and summaries -----------------------------------------------------------------------------------
+
+    @staticmethod
+    def _create_metrics(env, config: TrainerConfig) -> List[StepMetric]:
+        # An example from the specs: asking the environment for its time step would reset it, perhaps before it is seeded.
+        example = spec_utils.zeros_from_spec(env.time_step_spec(), env.batch_size)
+        example = example._replace(env_info=spec_utils.zeros_from_spec(env.env_info_spec(), env.batch_size))
+        episodic = [
+            metrics.AverageReturnMetric, metrics.AverageEpisodeLengthMetric, metrics.AverageDiscountedReturnMetric,
+            metrics.EpisodicStartAverageDiscountedReturnMetric, metrics.AverageRewardMetric
+        ]
+        if flatten(example.env_info):
+            episodic.append(metrics.AverageEnvInfoMetric)
+        buffer_size = max(config.metric_min_buffer_size, env.batch_size)
+        return [metrics.NumberOfEpisodes(), metrics.EnvironmentSteps()
+                ] + [metric(example_time_step=example, buffer_size=buffer_size) for metric in episodic]
+
+    def get_step_metrics(self) -> List[StepMetric]:
+        """Return the metrics that others are plotted against: number of episodes, environment steps."""
+        return self._metrics[:2]
+
+    def get_metrics(self) -> List[StepMetric]:
+        """Return all metrics of the training environments."""
+        return self._metrics
+
+    def summarize_metrics(self) -> None:
+        """Write the metrics, if summaries are recorded now."""
+        if summary.should_record_summaries():
+            for metric in self.get_metrics():
+                metric.gen_summaries(train_step=summary.get_global_counter(), step_metrics=self.get_step_metrics())
+
+    def summarize_reward(self, name: str, rewards: torch.Tensor) -> None:
+        """Write mean and histogram of ``rewards`` ``[T, B]`` or ``[T, B, R]``."""
+        if self.has_multidim_reward():
+            for i in range(rewards.shape[-1]):
+                summary_utils.add_mean_hist_summary(f"{name}/{i}", rewards[..., i])
+        else:
+            summary_utils.add_mean_hist_summary(name, rewards)
+
+    def summarize_rollout(self, experience: Experience,
+                          custom_summary: Optional[Callable[[Experience], None]] = None) -> None:
+        """Write the summaries of an unroll, if they are recorded now.
+
+        Args:
+            experience: the unroll ``[T, B, ...]``.
+            custom_summary: called with the experience.
+        """
+        if not summary.should_record_summaries():
+            return
+        if self._debug_summaries:
+            summary_utils.summarize_action(experience.action, self._action_spec, "rollout_action")
+            self.summarize_reward("rollout_reward/original_reward", experience.reward)
+        if self._config.summarize_action_distributions:
+            field = getattr(experience.rollout_info, "action_distribution", ())
+            if flatten(field):
+                summary_utils.summarize_distribution("rollout_action_dist", field)
+        if custom_summary is not None:
+            custom_summary(experience)
+
+    def summarize_train(self, experience: Experience, train_info: Nest, loss_info: LossInfo, params: list) -> None:
+        """Write the summaries of an update, if they are recorded now. Arguments as in :class:`Algorithm`."""
+        super().summarize_train(experience, train_info, loss_info, params)
+        if not summary.should_record_summaries():
+            return
+        if self._debug_summaries:
+            summary_utils.summarize_action(experience.action, self._action_spec, "training_action")
+            self.summarize_reward("training_reward", experience.reward)
+        if self._config.summarize_action_distributions:
+            field = getattr(train_info, "action_distribution", ())
+            if flatten(field):
+                summary_utils.summarize_distribution("training_action_dist", field)
+
+    # ---- unroll and training -------------------------------------------------------------------------------------
+
+    def predict_step(self, inputs: TimeStep, state: Nest) -> AlgStep:
+        """Act without learning; to be overridden."""
+        raise NotImplementedError(f"{self.name}: override predict_step.")
+
+    def unroll(self, unroll_length: int) -> Experience:
+        """Act in the training environments.
+
+        Args:
+            unroll_length: number of steps of each environment.
+        Returns:
+            The experience ``[unroll_length + 1, B, ...]`` with time steps after the data transformers; its last step
+            is there to be bootstrapped from.
+        """
+        if self._unroll is None:
+            self._unroll = Unroll(self, self._env, self._use_rollout_state or bool(flatten(self.train_state_spec)),
+                                  self._overwrite_policy_output)
+            self._replay = LastUnroll()
+        with common.rollout_context(), record_time("time/unroll"):
+            experience, inputs, rollout_info_spec = self._unroll.run(unroll_length)
+        if not self.on_policy:
+            self._replay.set(common.detach(experience), rollout_info_spec)
+        update_metrics(self._metrics, map_structure(lambda leaf: leaf[:-1], experience.time_step))
+        rollout_info = dist_utils.params_to_distributions(experience.rollout_info, rollout_info_spec)
+        return experience._replace(time_step=inputs, rollout_info=rollout_info)
+
+    def _next_unroll_length(self) -> int:
+        """Return the steps to unroll now, so that ``unroll_length``, perhaps a fraction, is met on average."""
+        self._unroll_carry += self._config.unroll_length
+        length = int(self._unroll_carry)
+        self._unroll_carry -= length
+        return length
+
+    def train_iter(self) -> int:
+        """Unroll, train, and return the number of steps trained on, repeated ones counted each time."""
+        unroll_length = self._next_unroll_length()
+        if unroll_length == 0:
+            return 0
+        config = self._config
+        if not config.update_counter_every_mini_batch:
+            summary.increment_global_counter()
+        self.eval()
+        with torch.set_grad_enabled(bool(self.on_policy) or config.unroll_with_grad):
+            if self.on_policy:
+                self.train()
+            experience = self.unroll(unroll_length)
+        self.summarize_rollout(experience)
+        self.summarize_metrics()
+        self.train()
+        if self.on_policy:
+            with common.rollout_context(), record_time("time/train"):
+                steps = self.train_from_unroll(experience, experience.rollout_info)
+        else:
+            with common.replay_context():
+                steps = self.train_from_replay_buffer(update_global_counter=config.update_counter_every_mini_batch)
+        with record_time("time/after_train_iter"):
+            root_inputs = experience.time_step if config.use_root_inputs_for_after_train_iter else None
+            self.after_train_iter(root_inputs, experience.rollout_info)
+        return steps
+
+    def finish_train(self) -> None:
+        """Release what training holds."""
+        self._unroll = None
+        self._replay = None

@@ -1,0 +1,1 @@
+"""Commands: each parses its flags and calls a trainer."""

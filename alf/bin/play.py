@@ -1,0 +1,59 @@
+"""Shows or records a trained policy: ``python -m alf.bin.play --root_dir out --record_file out.mp4``."""
+
+from absl import flags
+
+from alf.bin import _command
+
+FLAGS = flags.FLAGS
+
+
+def _define_flags() -> None:
+    _command.define_run_flags("Conf file; by default that of the run.")
+    flags.DEFINE_integer("checkpoint_step", None, "Iteration of the checkpoint; by default the newest.")
+    flags.DEFINE_integer("random_seed", None, "Seed; by default a new one every time.")
+    flags.DEFINE_integer("num_episodes", 10, "Episodes to play.", lower_bound=1)
+    flags.DEFINE_float("sleep_time_per_step", 0.01, "Seconds to wait after each shown step.")
+    flags.DEFINE_string("record_file", None, "Write an .mp4 instead of showing a window.")
+    flags.DEFINE_integer("last_step_repeats", 0, "Show the last frame of an episode so many times more.")
+    flags.DEFINE_integer("append_blank_frames", 0, "Black frames after each episode of a video.")
+    flags.DEFINE_bool("render", True, "Show a window.")
+    flags.DEFINE_bool("selective_mode", False, "Record only the worst and the best episode.")
+    flags.DEFINE_string("ignored_parameter_prefixes", "", "Comma separated prefixes of parameters not to load.")
+
+
+def main(_) -> None:
+    """Read the flags and play."""
+    from alf.trainers import _run_directory
+    from alf.trainers._setup import acting_algorithm
+    from alf.trainers.policy_trainer import play
+    from alf.utils import common
+
+    root_dir = common.abs_path(FLAGS.root_dir)
+    conf = _command.resolve_conf(FLAGS.conf) if FLAGS.conf else _run_directory.conf_of_run(root_dir)
+    with acting_algorithm(root_dir, conf, FLAGS.conf_param, num_environments=1,
+                          random_seed=FLAGS.random_seed) as (env, algorithm):
+        result = play(
+            root_dir,
+            env,
+            algorithm,
+            checkpoint_step="latest" if FLAGS.checkpoint_step is None else FLAGS.checkpoint_step,
+            num_episodes=FLAGS.num_episodes,
+            sleep_time_per_step=FLAGS.sleep_time_per_step,
+            record_file=FLAGS.record_file,
+            last_step_repeats=FLAGS.last_step_repeats,
+            append_blank_frames=FLAGS.append_blank_frames,
+            render=FLAGS.render,
+            selective_mode=FLAGS.selective_mode,
+            ignored_parameter_prefixes=[p for p in FLAGS.ignored_parameter_prefixes.split(",") if p])
+    print(f"checkpoint {result.checkpoint_step}")
+    for i, episode in enumerate(result.episodes):
+        print(f"episode {i}: return {episode.episode_return}, length {episode.length}")
+    returns = result.returns()
+    print(f"mean return {returns.mean(0)}, standard deviation {returns.std(0)}, {len(returns)} episodes")
+    if FLAGS.record_file:
+        print(f"video: {FLAGS.record_file}")
+
+
+if __name__ == "__main__":
+    _define_flags()
+    _command.run(main)

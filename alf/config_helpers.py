@@ -1,0 +1,156 @@
+"""What conf files use beside `alf.config`: specs of the environment, which is created when they are first asked for."""
+
+import ast
+import math
+import os
+from typing import List, Optional
+
+from absl import logging
+
+from alf import config_util
+from alf.algorithms import config as trainer_config  # noqa: F401  (defines the address TrainerConfig)
+from alf.algorithms.data_transformer import create_data_transformer
+from alf.environments.utils import create_environment
+from alf.nest import Nest
+from alf.utils import common
+
+__all__ = [
+    "adjust_config_by_multi_process_divider", "close_env", "get_action_spec", "get_data_transformer", "get_env",
+    "get_observation_spec", "get_raw_observation_spec", "get_reward_spec", "parse_config", "random_seed",
+    "use_env"
+]
+
+_data_transformer = None
+_random_seed: Optional[int] = None
+
+
+def _create_env() -> None:
+    """Create the global environment as configured."""
+    use_env(create_environment(seed=common.set_random_seed(random_seed())))
+
+
+def use_env(env) -> None:
+    """Make ``env`` the environment of the conf, and create the data transformers of the trainer for it."""
+    global _data_transformer
+    common.set_global_env(env)
+    transformer_ctor = config_util.get_config_value("TrainerConfig.data_transformer_ctor")
+    _data_transformer = create_data_transformer(transformer_ctor, env.observation_spec())
+    common.set_transformed_observation_spec(_data_transformer.transformed_observation_spec)
+
+
+def random_seed() -> int:
+    """Return ``TrainerConfig.random_seed``; if it is None, a seed drawn once for this run."""
+    global _random_seed
+    if _random_seed is None:
+        configured = config_util.get_config_value("TrainerConfig.random_seed")
+        _random_seed = int.from_bytes(os.urandom(4), "little") & 0x7fffffff if configured is None else configured
+    return _random_seed
+
+
+common.set_env_factory(_create_env)
+
+
+def get_env():
+    """Return the environment of the conf; the first call creates it, and what configures it cannot change any more."""
+    return common.get_env()
+
+
+def get_data_transformer():
+    """Return the data transformers of the trainer, made together with the environment."""
+    common.get_env()
+    return _data_transformer
+
+
+def close_env() -> None:
+    """Close the environment of the conf, if there is one."""
+    global _data_transformer, _random_seed
+    if common.has_env():
+        common.get_env().close()
+    common.set_global_env(None)
+    _data_transformer = None
+    _random_seed = None
+
+
+def get_raw_observation_spec(field: Optional[str] = None) -> Nest:
+    """Return the spec of the observations before data transformers, or of the part at the dotted path ``field``."""
+    return common.get_raw_observation_spec(field)
+
+
+def get_observation_spec(field: Optional[str] = None) -> Nest:
+    """Return the spec of the observations after data transformers, or of the part at the dotted path ``field``."""
+    return common.get_observation_spec(field)
+
+
+def get_action_spec() -> Nest:
+    """Return the spec of the actions."""
+    return common.get_action_spec()
+
+
+def get_reward_spec() -> Nest:
+    """Return the spec of the rewards."""
+    return common.get_reward_spec()
+
+
+def adjust_config_by_multi_process_divider(ddp_rank: int, multi_process_divider: int = 1) -> None:
+    """Divide the sizes of a run among processes that train together.
+
+    The number of environments, the mini batch size, the environment steps and the initial steps become their share,
+    rounded up; only the first process evaluates.
+
+    Args:
+        ddp_rank: number of this process.
+        multi_process_divider: number of processes.
+    """
+    if multi_process_divider <= 1:
+        return
+    for name in ("create_environment.num_parallel_environments", "TrainerConfig.mini_batch_size",
+                 "TrainerConfig.num_env_steps", "TrainerConfig.initial_collect_steps"):
+        value = config_util.get_config_value(name)
+        if value:
+            config_util.config1(name, math.ceil(value / multi_process_divider), raise_if_used=False)
+    if ddp_rank > 0:
+        config_util.config1("TrainerConfig.evaluate", False, raise_if_used=False)
+
+
+def _parse_conf_param(conf_param: str) -> tuple:
+    """Return name, value and expression of ``name=expression``.
+
+    Raises:
+        ValueError: if it has no ``=`` or the expression cannot be evaluated.
+    """
+    name, equals, expression = conf_param.partition("=")
+    name, expression = name.strip(), expression.strip()
+    if not equals or not name:
+        raise ValueError(f"--conf_param: expected 'name=value', got {conf_param!r}.")
+    try:
+        return name, ast.literal_eval(expression), expression
+    except (ValueError, SyntaxError):
+        pass
+    import alf
+    import torch
+    try:
+        return name, eval(expression, {"alf": alf, "torch": torch, "math": math}), expression
+    except Exception as error:
+        raise ValueError(f"--conf_param: the value of {name} is not a Python expression: {expression!r} "
+                         f"({type(error).__name__}: {error}). Quote strings: {name}='\"text\"'.") from error
+
+
+def parse_config(conf_file: str, conf_params: Optional[List[str]], create_env: bool = True) -> None:
+    """Load a conf, with values that win over those in the file.
+
+    Args:
+        conf_file: path of the conf.
+        conf_params: ``name=value`` strings; a value is a Python expression that may use ``alf``, ``torch``, ``math``.
+        create_env: create the environment of the conf.
+    Raises:
+        ValueError: if a name does not exist or a value is not an expression.
+    """
+    parsed = [_parse_conf_param(param) for param in conf_params or ()]
+    config_util.pre_config({name: value for name, value, _ in parsed},
+                           origin="--conf_param",
+                           sources={name: source for name, _, source in parsed})
+    config_util.load_config(conf_file)
+    config_util.validate_pre_configs()
+    if create_env:
+        get_env()
+    logging.debug("loaded %s", conf_file)

@@ -1,0 +1,25 @@
+"""PPO on CartPole-v1.
+
+Launch: python -m alf.bin.train --conf ppo_cart_pole_conf.py --root_dir /tmp/ppo_cart_pole
+"""
+
+import torch
+
+import alf
+from alf.examples import ppo_conf  # noqa: F401
+
+alf.config('create_environment', env_name='CartPole-v1', num_parallel_environments=8)
+
+alf.config('ActorDistributionNetwork', fc_layer_params=(64, 64), activation=torch.tanh)
+alf.config('ValueNetwork', fc_layer_params=(64, 64), activation=torch.tanh)
+
+alf.config('PPOLoss', gamma=0.98, td_lambda=0.8, td_loss_weight=0.5)
+
+alf.config('Agent', optimizer=alf.optimizers.Adam(lr=1e-3, gradient_clipping=0.5, clip_by_global_norm=True))
+
+alf.config(
+    'TrainerConfig',
+    unroll_length=32,
+    mini_batch_size=256,
+    num_updates_per_train_iter=20,
+    num_iterations=400)

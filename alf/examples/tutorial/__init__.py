@@ -1,0 +1,1 @@
+"""The confs of the tutorial."""

@@ -1,0 +1,1 @@
+"""Trainers: the loops that train, evaluate and play, and what they write and show."""

@@ -1,0 +1,192 @@
+"""Shows, records and measures a trained policy."""
+
+import os
+import time
+from typing import Any, List, NamedTuple, Optional, Union
+
+import numpy as np
+import torch
+from absl import logging
+
+from alf.trainers.evaluator import Episode, run_episodes
+from alf.utils.checkpoint_utils import Checkpointer
+
+
+class PlayResult(NamedTuple):
+    """What was played."""
+    checkpoint_step: int
+    episodes: List[Episode]
+
+    def returns(self) -> np.ndarray:
+        """Return the returns of the episodes ``[N]`` or ``[N, R]``."""
+        return np.array([episode.episode_return for episode in self.episodes])
+
+
+class _Window:
+    """A window that shows frames, made by pygame, which comes with Gymnasium's own graphical environments."""
+
+    def __init__(self):
+        try:
+            import pygame
+        except ImportError:
+            raise ImportError("play: a window needs pygame: pip install pygame-ce. Or pass --norender, or "
+                              "--record_file=out.mp4.") from None
+        self._pygame = pygame
+        pygame.display.init()
+        self._screen = None
+
+    def show(self, frame: np.ndarray) -> None:
+        """Show ``frame``, uint8 ``[H, W, 3]``."""
+        pygame = self._pygame
+        if self._screen is None:
+            self._screen = pygame.display.set_mode((frame.shape[1], frame.shape[0]))
+        self._screen.blit(pygame.surfarray.make_surface(frame.swapaxes(0, 1)), (0, 0))
+        pygame.display.flip()
+        pygame.event.pump()
+
+    def close(self) -> None:
+        """Close the window."""
+        self._pygame.display.quit()
+
+
+def load_algorithm(root_dir: str, algorithm, checkpoint_step: Union[int, str] = "latest",
+                   ignored_parameter_prefixes: List[str] = ()) -> int:
+    """Load parameters and data transformers of a run, and return the iteration they are of.
+
+    Args:
+        root_dir: directory of the run.
+        algorithm: to be loaded.
+        checkpoint_step: iteration of the checkpoint, or "latest".
+        ignored_parameter_prefixes: parameters that keep their values.
+    Raises:
+        ValueError: if the run has no such checkpoint.
+    """
+    directory = os.path.join(root_dir, "train", "algorithm")
+    checkpointer = Checkpointer(directory, algorithm=algorithm)
+    if not checkpointer.has_checkpoint(checkpoint_step):
+        has = sorted(int(name.split("-")[1]) for name in os.listdir(directory)
+                     if name.startswith("ckpt-")) if os.path.isdir(directory) else []
+        raise ValueError(f"{root_dir}: expected a run with checkpoint {checkpoint_step}, found {has or 'none'}. "
+                         "Train with this --root_dir first, or choose another checkpoint.")
+    return checkpointer.load(
+        checkpoint_step,
+        ignored_parameter_prefixes=list(ignored_parameter_prefixes),
+        including_optimizer=False,
+        including_replay_buffer=False)
+
+
+def play(root_dir: str,
+         env,
+         algorithm,
+         checkpoint_step: Union[int, str] = "latest",
+         num_episodes: int = 10,
+         sleep_time_per_step: float = 0.01,
+         record_file: Optional[str] = None,
+         last_step_repeats: int = 0,
+         append_blank_frames: int = 0,
+         render: bool = True,
+         selective_mode: bool = False,
+         ignored_parameter_prefixes: List[str] = ()) -> PlayResult:
+    """Play episodes with the policy of a checkpoint; show them in a window or record them.
+
+    Args:
+        root_dir: directory of the run.
+        env: environment with one episode at a time (batch size 1) if it is shown or recorded.
+        algorithm: acts by ``predict_step``; its parameters are loaded.
+        checkpoint_step: iteration of the checkpoint, or "latest".
+        num_episodes: how many.
+        sleep_time_per_step: seconds to wait after each shown step.
+        record_file: an ``.mp4`` to write instead of showing a window.
+        last_step_repeats: show the last frame of an episode so many times more.
+        append_blank_frames: black frames after each episode.
+        render: show a window, unless ``record_file`` is given.
+        selective_mode: record only the episode with the lowest and that with the highest return.
+        ignored_parameter_prefixes: parameters that are not loaded.
+    Raises:
+        ValueError: if the run has no such checkpoint, or several environments are to be shown.
+    """
+    step = load_algorithm(root_dir, algorithm, checkpoint_step, ignored_parameter_prefixes)
+    if (record_file or render) and env.batch_size != 1:
+        raise ValueError(f"play: expected one environment to show or record, got {env.batch_size}.")
+    screen = _Recorder(env, record_file, last_step_repeats, append_blank_frames, selective_mode) if record_file else (
+        _Show(env, sleep_time_per_step, last_step_repeats) if render else None)
+    try:
+        episodes = run_episodes(env, algorithm, num_episodes, None if screen is None else screen.observe)
+    finally:
+        if screen is not None:
+            screen.close()
+    return PlayResult(step, episodes)
+
+
+class _Show:
+    """Shows each time step in a window."""
+
+    def __init__(self, env, sleep_time_per_step: float, last_step_repeats: int):
+        self._env = env
+        self._sleep_time_per_step = sleep_time_per_step
+        self._last_step_repeats = last_step_repeats
+        self._window = _Window()
+
+    def observe(self, time_step, active) -> None:
+        """Show the environment as it is now."""
+        repeats = 1 + (self._last_step_repeats if bool(time_step.is_last()[0]) else 0)
+        for _ in range(repeats):
+            self._window.show(_frame(self._env))
+            time.sleep(self._sleep_time_per_step)
+
+    def close(self) -> None:
+        """Close the window."""
+        self._window.close()
+
+
+class _Recorder:
+    """Writes each time step to a video."""
+
+    def __init__(self, env, path: str, last_step_repeats: int, append_blank_frames: int, selective_mode: bool):
+        self._env = env
+        self._path = path
+        self._last_step_repeats = last_step_repeats
+        self._append_blank_frames = append_blank_frames
+        self._selective_mode = selective_mode
+        from alf.utils.video_recorder import VideoWriter  # PyAV, which only recording needs
+        fps = (getattr(env, "metadata", None) or {}).get("render_fps", 30)
+        self._writer = VideoWriter(path, fps=fps)
+        self._frames: List[np.ndarray] = []
+        self._return: Any = 0.0
+        self._kept: dict = {}
+
+    def observe(self, time_step, active) -> None:
+        """Take the picture of the environment as it is now."""
+        frame = _frame(self._env)
+        last = bool(time_step.is_last()[0])
+        frames = [frame] * (1 + (self._last_step_repeats if last else 0))
+        if last:
+            frames += [np.zeros_like(frame)] * self._append_blank_frames
+        if not self._selective_mode:
+            for one in frames:
+                self._writer.write(one)
+            return
+        if bool(time_step.is_first()[0]):
+            self._frames, self._return = [], 0.0
+        self._frames += frames
+        self._return += float(torch.sum(time_step.reward[0]))
+        if last:
+            for kind, better in (("worst", lambda a, b: a < b), ("best", lambda a, b: a > b)):
+                if kind not in self._kept or better(self._return, self._kept[kind][0]):
+                    self._kept[kind] = (self._return, self._frames)
+
+    def close(self) -> None:
+        """Finish the video."""
+        for kind in ("worst", "best"):
+            if kind in self._kept:
+                for frame in self._kept[kind][1]:
+                    self._writer.write(frame)
+        self._writer.close()
+        logging.info("recorded %s", self._path)
+
+
+def _frame(env) -> np.ndarray:
+    frame = env.render(mode="rgb_array")
+    if frame is None:
+        raise ValueError("play: the environment makes no picture (its render() returned None). Pass --norender.")
+    return frame

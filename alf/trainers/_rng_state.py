@@ -1,0 +1,35 @@
+"""The states of the random number generators of a process, as part of a checkpoint."""
+
+import random
+from typing import Any, Dict
+
+import numpy as np
+import torch
+
+
+class RngState:
+    """Python's, NumPy's and PyTorch's generators, with the interface of a module that is checkpointed."""
+
+    def state_dict(self) -> Dict[str, Any]:
+        """Return the states of all generators."""
+        version, internal, gauss_next = random.getstate()
+        name, keys, position, has_gauss, cached = np.random.get_state()
+        state = {
+            "python": {"version": version, "internal": list(internal), "gauss_next": gauss_next},
+            "numpy": {"name": name, "keys": torch.from_numpy(keys.astype(np.int64)), "position": int(position),
+                      "has_gauss": int(has_gauss), "cached": float(cached)},
+            "torch": torch.get_rng_state(),
+        }
+        if torch.cuda.is_available():
+            state["cuda"] = torch.cuda.get_rng_state_all()
+        return state
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Set the states of all generators that ``state`` has."""
+        python, array = state["python"], state["numpy"]
+        random.setstate((python["version"], tuple(python["internal"]), python["gauss_next"]))
+        np.random.set_state((array["name"], array["keys"].numpy().astype(np.uint32), array["position"],
+                             array["has_gauss"], array["cached"]))
+        torch.set_rng_state(state["torch"])
+        if "cuda" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,1 @@
+"""The process pool under FastParallelEnvironment: shared layout, signals, hosts, workers, placement."""

@@ -1,0 +1,74 @@
+"""Chooses between the native extension and its Python twin."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+import numpy as np
+
+from alf.environments._pool import _twin
+from alf.environments._pool._segment import SharedFd, Views
+
+try:
+    import alf._parallel_env as _native
+except ImportError:
+    _native = None
+
+#: Longest time a waiter spins before it sleeps. Waking a sleeping core takes about 40 microseconds, so waits
+#: of several hundred are where spinning stops to pay.
+SPIN_SECONDS = 400e-6
+
+
+@functools.cache
+def _notify_missing() -> None:
+    logging.getLogger(__name__).warning(
+        "The native extension alf._parallel_env is missing: parallel environments use its Python twin, "
+        "which is slower. Install a C++17 compiler and reinstall alf-rl."
+    )
+
+
+def resolve(name: str | None) -> str:
+    """Return ``"native"`` or ``"python"``; None means native where it exists.
+
+    Raises:
+        ValueError: for another name.
+        ImportError: if native is asked for and missing.
+    """
+    if name is None:
+        if _native is None:
+            _notify_missing()
+        return "python" if _native is None else "native"
+    if name not in ("native", "python"):
+        raise ValueError(f"backend: expected 'native', 'python' or None, got {name!r}.")
+    if name == "native" and _native is None:
+        raise ImportError(
+            "backend='native': the extension alf._parallel_env is not built. Install a C++17 compiler "
+            "and reinstall alf-rl, or use backend=None."
+        )
+    return name
+
+
+def make_events(backend: str, num_workers: int) -> list[tuple[SharedFd, SharedFd]]:
+    """Return the descriptors that the signals of ``backend`` need: none for the native one."""
+    return _twin.make_events(num_workers) if backend == "python" else []
+
+
+def make_signals(backend: str, lines: np.ndarray, events: list, spin: bool):
+    """Return the signals over the control lines ``lines``.
+
+    Args:
+        backend: ``"native"`` or ``"python"``.
+        lines: uint8 ``[num_workers, 64]`` in shared memory.
+        events: from :func:`make_events`.
+        spin: whether a core is free for a process that waits.
+    """
+    if backend == "python":
+        return _twin.Signals(lines, events)
+    return _native.Signals(lines, SPIN_SECONDS if spin else 0.0)
+
+
+def make_row_keeper(backend: str, views: Views):
+    """Return the row bookkeeping over ``views``; it looks for NaN or infinity in reward and observation."""
+    keeper = _twin.RowKeeper if backend == "python" else _native.RowKeeper
+    return keeper(views.step_type, views.prev_action, views.actions, [views.reward, *views.observation])

@@ -1,0 +1,223 @@
+"""Host: steps its share of the environments, straight into shared rows, in a worker or the main process."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+
+import alf.nest as nest
+from alf.environments._pool._errors import NonFiniteError, describe
+from alf.environments._pool._segment import Specs, Views
+from alf.environments._pool._twin import UNWRITTEN
+from alf.environments._rows import LAST
+
+
+class Share(NamedTuple):
+    """The environments of one host in one part of the batch: indices ``start`` to ``stop - 1``."""
+
+    start: int
+    stop: int
+
+
+class Host:
+    """Steps some environments of the batch.
+
+    Args:
+        envs: the environments by index; they hold the rows from ``index * rows_per_env`` on.
+        shares: which of them belong to each part of the batch.
+        specs: specs of one environment.
+        views: the shared blocks.
+        make_keeper: makes the row bookkeeping, native or Python, from ``views``.
+        interrupted: whether these environments replace others that were lost during their episodes: then the
+            first ``step`` ends those episodes instead of stepping.
+    """
+
+    def __init__(
+        self,
+        envs: dict[int, Any],
+        shares: list[Share],
+        specs: Specs,
+        views: Views,
+        make_keeper: Callable[[Views], Any],
+        interrupted: bool = False,
+    ):
+        self._envs = envs
+        self._shares = shares
+        self._specs = specs
+        self._views = views
+        self._keeper = make_keeper(views)
+        self._rows = [views.rows(ring_row) for ring_row in range(len(views.step_type))]
+        self._per_env = specs.rows_per_env
+        self._interrupted = set(range(len(shares))) if interrupted else set()
+        self._read_actions = _action_reader(specs.action, views.actions, specs.batched)
+        self._steppers = [self._bind(share) for share in shares]
+        self.step_count = 0
+
+    def _bind(self, share: Share) -> list:
+        # Bound methods are looked up once, not in every step.
+        indices = range(share.start, share.stop)
+        if self._specs.batched:
+            return [
+                (self._envs[i].step_into_batch, i * self._per_env, (i + 1) * self._per_env) for i in indices
+            ]
+        return [self._envs[i].step_into for i in indices]
+
+    def step(self, part: int, ring_row: int) -> None:
+        """Step the environments of ``part`` with the shared actions, and write time step ``ring_row``.
+
+        Raises:
+            NonFiniteError: if an action, an observation or a reward is NaN or infinite.
+            Exception: whatever an environment raises, with a note that names it.
+        """
+        share = self._shares[part]
+        start, stop = share.start * self._per_env, share.stop * self._per_env
+        bad = self._keeper.begin(ring_row, start, stop)
+        if bad is not None:
+            raise self._non_finite_action(*bad)
+        if self._interrupted:
+            if part in self._interrupted:
+                self._interrupted.discard(part)
+                self._end_interrupted_episodes(share, ring_row)
+                return
+        rows = self._rows[ring_row]
+        if self._specs.batched:
+            for step_into_batch, first, last in self._steppers[part]:
+                step_into_batch(rows, first, last, self._read_actions(first, last))
+        else:
+            index = start
+            for step_into, action in zip(self._steppers[part], self._read_actions(start, stop)):
+                step_into(rows, index, action)
+                index += 1
+        bad = self._keeper.finish(ring_row, start, stop)
+        if bad is not None:
+            raise self._non_finite(ring_row, *bad)
+        self.step_count += 1
+
+    def reset(self, part: int, ring_row: int) -> None:
+        """Start new episodes in all environments of ``part`` and write time step ``ring_row``."""
+        share = self._shares[part]
+        start, stop = share.start * self._per_env, share.stop * self._per_env
+        self._keeper.begin(
+            ring_row, start, stop
+        )  # the actions are not used: whether they are finite does not matter
+        self._interrupted.discard(part)
+        rows = self._rows[ring_row]
+        for index in range(share.start, share.stop):
+            if self._specs.batched:
+                self._envs[index].reset_into_batch(rows, index * self._per_env, (index + 1) * self._per_env)
+            else:
+                self._envs[index].reset_into(rows, index)
+        bad = self._keeper.finish(ring_row, start, stop)
+        if bad is not None:
+            raise self._non_finite(ring_row, *bad)
+
+    def unfinished(self, part: int, ring_row: int) -> int:
+        """Return the first environment of ``part`` that has not written time step ``ring_row``, or -1."""
+        return first_unwritten(self._views, self._shares[part], ring_row, self._per_env)
+
+    def annotate(self, error: BaseException, part: int, ring_row: int, phase: str) -> None:
+        """Add to ``error``, raised in this process, the note that names the environment."""
+        index = getattr(error, "env_index", self.unfinished(part, ring_row))
+        error.add_note(describe(index, phase, self.step_count, "the main process"))
+
+    def _end_interrupted_episodes(self, share: Share, ring_row: int) -> None:
+        # The process that ran these episodes is gone, and with it what the last action led to. An episode
+        # ends as if by a time limit, at the last observation that is known; where it had ended already, the
+        # next begins.
+        views, before = self._views, (ring_row - 1) % len(self._rows)
+        rows = self._rows[ring_row]
+        for index in range(share.start, share.stop):
+            first, last = index * self._per_env, (index + 1) * self._per_env
+            block = slice(first, last)
+            new_episodes = views.step_type[before, block] == LAST
+            if new_episodes.any():
+                if self._specs.batched:
+                    self._envs[index].reset_into_batch(rows, first, last)
+                else:
+                    self._envs[index].reset_into(rows, index)
+            running = np.flatnonzero(~new_episodes) + first
+            views.step_type[ring_row, running] = LAST
+            views.reward[ring_row, running] = 0.0
+            views.discount[ring_row, running] = 1.0
+            for field in (*views.observation, *views.env_info):
+                field[ring_row, running] = field[before, running]
+        self._keeper.finish(ring_row, share.start * self._per_env, share.stop * self._per_env)
+
+    def _non_finite_action(self, leaf: int, row: int, offset: int) -> NonFiniteError:
+        path = leaf_path("action", self._specs.action, leaf)
+        block = self._views.actions[leaf]
+        return self._error(
+            "action",
+            path,
+            row,
+            block[row].reshape(-1)[offset],
+            block.shape[1:],
+            offset,
+            "The policy has diverged: look at its parameters and gradients.",
+        )
+
+    def _non_finite(self, ring_row: int, block_index: int, row: int, offset: int) -> NonFiniteError:
+        if block_index == 0:
+            path, block = "reward", self._views.reward[ring_row]
+        else:
+            path = leaf_path("observation", self._specs.observation, block_index - 1)
+            block = self._views.observation[block_index - 1][ring_row]
+        return self._error(
+            "time step",
+            path,
+            row,
+            block[row].reshape(-1)[offset],
+            block.shape[1:],
+            offset,
+            "Repair the environment, or end the episode where its simulation breaks down.",
+        )
+
+    def _error(
+        self, what: str, path: str, row: int, value: Any, shape: tuple, offset: int, hint: str
+    ) -> NonFiniteError:
+        index = row // self._per_env
+        position = list(map(int, np.unravel_index(offset, shape))) if shape else ""
+        error = NonFiniteError(
+            f"{what} of environment {index}: {path}{position}: expected a finite number, got {value} "
+            f"in step {self.step_count + 1}. {hint}"
+        )
+        error.env_index = index
+        return error
+
+
+def first_unwritten(views: Views, share: Share, ring_row: int, rows_per_env: int) -> int:
+    """Return the first environment of ``share`` that has not written time step ``ring_row``, or -1."""
+    types = views.step_type[ring_row, share.start * rows_per_env : share.stop * rows_per_env]
+    unwritten = np.flatnonzero(types == UNWRITTEN)
+    return share.start + int(unwritten[0]) // rows_per_env if len(unwritten) else -1
+
+
+def leaf_path(root: str, spec: Any, leaf: int) -> str:
+    """Return the dotted path of one leaf of ``spec``, in flatten order, below ``root``."""
+    paths: list[str] = []
+    nest.py_map_structure_with_path(lambda path, _: paths.append(path), spec)
+    return ".".join(filter(None, (root, paths[leaf])))
+
+
+def _action_reader(spec: Any, blocks: list[np.ndarray], batched: bool) -> Callable[[int, int], Any]:
+    """Return a function ``(start, stop) -> actions`` that copies actions out of shared memory.
+
+    They are copied because an environment may keep the action it was given and compare it with the next. For
+    batched environments the result is a nest of arrays ``[stop - start, ...]``, else a list of actions.
+    """
+    leaves = nest.flatten(spec)
+    if batched:
+        return lambda start, stop: nest.pack_sequence_as(spec, [block[start:stop].copy() for block in blocks])
+    if len(leaves) == 1 and not nest.is_nested(spec):
+        block = blocks[0]
+        if leaves[0].is_discrete and leaves[0].shape == ():
+            return lambda start, stop: block[start:stop].tolist()
+        if leaves[0].shape:
+            return lambda start, stop: list(block[start:stop].copy())
+
+    def read(start: int, stop: int) -> list:
+        copies = [block[start:stop].copy() for block in blocks]
+        return [nest.pack_sequence_as(spec, [copy[i, ...] for copy in copies]) for i in range(stop - start)]
+
+    return read

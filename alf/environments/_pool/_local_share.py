@@ -1,0 +1,94 @@
+"""LocalShare: the environments that the main process steps itself."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import numpy as np
+
+from alf.environments._pool import _backend
+from alf.environments._pool._host import Host, Share
+from alf.environments._pool._segment import Specs, Views
+from alf.environments._pool._spares import Spares, SpareSlot
+from alf.environments._pool._worker import ALL_PARTS, STEP, build_env, call_env, check_specs
+
+
+class LocalShare:
+    """A share of the environments of a batch, in this process.
+
+    Args:
+        constructors: environment constructors by index.
+        spare_constructors: constructors of spare environments by index.
+        shares: its environments in each part of the batch.
+        specs: specs of one environment.
+        backend: ``"native"`` or ``"python"``.
+        first_env: environment 0, if it exists already.
+    """
+
+    def __init__(
+        self,
+        constructors: list[Callable],
+        spare_constructors: dict[int, Callable],
+        shares: list[Share],
+        specs: Specs,
+        backend: str,
+        first_env: Any = None,
+    ):
+        self._shares = shares
+        self._specs = specs
+        self._backend = backend
+        self._host: Host | None = None
+        self._spares: Spares | None = None
+        self.envs: dict[int, Any] = {}
+        try:
+            for index in (i for share in shares for i in range(share.start, share.stop)):
+                is_made = index == 0 and first_env is not None
+                self.envs[index] = first_env if is_made else build_env(constructors[index], index)
+                check_specs(specs, self.envs[index], index)
+            if spare_constructors:
+                spares = [build_env(constructor, i) for i, constructor in spare_constructors.items()]
+                self._spares = Spares(spares)
+                self.envs = {i: SpareSlot(env, self._spares) for i, env in self.envs.items()}
+        except BaseException:
+            self.close()
+            raise
+
+    def attach(self, views: Views) -> None:
+        """Use these shared blocks from now on."""
+        self._host = Host(
+            self.envs, self._shares, self._specs, views, lambda v: _backend.make_row_keeper(self._backend, v)
+        )
+
+    def run(self, command: int, part: int, ring_row: int) -> None:
+        """Step or reset the environments of ``part`` (or of all parts) and write time step ``ring_row``.
+
+        Raises:
+            Exception: what an environment raised, with a note that names it.
+        """
+        is_step = command == STEP
+        method = self._host.step if is_step else self._host.reset
+        for each in range(len(self._shares)) if part == ALL_PARTS else (part,):
+            try:
+                method(each, ring_row)
+            except Exception as error:
+                self._host.annotate(error, each, ring_row, "step" if is_step else "reset")
+                raise
+
+    def call_all(self, name: str, args: tuple, kwargs: dict) -> dict[int, Any]:
+        """Return what a method of every environment returns, by index."""
+        return {index: call_env(env, name, args, kwargs) for index, env in self.envs.items()}
+
+    def seed(self, seeds: dict[int, int]) -> None:
+        """Seed the environments, by index."""
+        for index, env in self.envs.items():
+            env.seed(seeds[index])
+        if self._spares is not None:
+            state = np.random.SeedSequence(list(seeds.values())).generate_state(len(self._spares))
+            self._spares.seed([int(seed >> 1) for seed in state])
+
+    def close(self) -> None:
+        """Close the environments."""
+        for env in self.envs.values():
+            env.close()
+        if self._spares is not None:
+            self._spares.close()

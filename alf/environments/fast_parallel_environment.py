@@ -1,0 +1,579 @@
+"""FastParallelEnvironment: many environments stepped as one batch by few processes over shared memory."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from alf.config_util import configurable
+from alf.data_structures import TimeStep
+from alf.device_ctx import get_default_device
+from alf.environments._pool import _backend, _placement
+from alf.environments._pool._action_writer import ActionWriter
+from alf.environments._pool._host import Share
+from alf.environments._pool._local_share import LocalShare
+from alf.environments._pool._ring import TimeStepRing
+from alf.environments._pool._segment import Layout, Segment, Specs
+from alf.environments._pool._worker import ALL_PARTS, RESET, STEP, build_env, call_env
+from alf.environments._pool._worker_pool import PoolOptions, WorkerPool
+from alf.environments.alf_environment import AlfEnvironment
+
+logger = logging.getLogger(__name__)
+
+# An environment that takes longer to make is not made a second time only to be measured.
+_CHEAP_CONSTRUCTION_SECONDS = 1.0
+
+
+@configurable
+class FastParallelEnvironment(AlfEnvironment):
+    """A batch of environments, stepped by worker processes that host several of them each.
+
+    Time steps lie in shared memory as contiguous blocks ``[B, ...]``; the tensors of a returned TimeStep
+    alias them, so that nothing is copied, pickled or sent. They stay as they are for ``num_valid_steps``
+    further steps: clone what is kept longer, or ask for more with :meth:`reserve_rows`.
+
+    How many processes there are is decided from the time of one step and the number of cores, and told on the
+    console. Light environments are stepped in the main process, where a hand-shake with another process
+    would cost more than it saves. The results are the same wherever environments are stepped.
+
+    With ``num_parts=2`` the halves of the batch can be stepped by themselves, so that one is stepped while a
+    policy computes actions for the other:
+
+        env.reset()
+        env.step_async(actions[0], part=0)
+        while True:
+            env.step_async(policy(half_1), part=1)
+            half_0 = env.step_wait(part=0)
+            env.step_async(policy(half_0), part=0)
+            half_1 = env.step_wait(part=1)
+
+    An exception of an environment is raised by ``step_wait`` with its own class, a note that names the
+    environment, and the traceback from the worker as its cause; ``reset`` starts anew after it. A worker that
+    ends, or does not answer in time, raises ``WorkerDiedError``, after which the environment is closed. With
+    ``on_worker_death="restart"`` its environments are made again instead. The episodes they were in end with
+    ``LAST``, ``discount`` 1 and reward 0 at the last observation that is known, so that no return is carried
+    across the gap, and ``interrupted_envs`` names them.
+
+    Args:
+        env_constructors: callables ``constructor(env_id=i)`` (or without arguments) that return
+            AlfEnvironments of equal specs, unbatched, or all of one batch size; the last
+            ``num_spare_envs_for_reload`` make spares.
+        start_serially: whether each worker has made its environments before the next worker begins.
+        blocking: step one environment after another in the main process, which makes debugging simple.
+        flatten: kept for compatibility; nests are always passed as flat blocks.
+        num_spare_envs_for_reload: number of environments that are reset in the background and take the place
+            of those whose episode has ended; for environments whose reset takes long. They are shared evenly
+            between the processes, each of which uses its own.
+        torch_num_threads_per_env: number of torch threads in every worker.
+        start_method: ``"fork"``, ``"spawn"`` or ``"forkserver"``. The latter two are for environments that do
+            not work in a forked process; they take longer to start.
+        num_workers: number of worker processes; 0: everything in the main process; None: decided by
+            measuring.
+        main_steps: whether the main process steps a share while it waits; None: yes where the batch is one
+            part and ``num_workers`` is not given. Say False for environments that disturb their process.
+        num_parts: number of equal parts of the batch that can be stepped by themselves.
+        num_ring_rows: number of time steps kept, at least 2.
+        on_worker_death: ``"raise"`` or ``"restart"``.
+        max_restarts: number of restarts after which a lost worker raises all the same.
+        step_timeout_seconds: time after which a worker counts as hanging in a step.
+        reset_timeout_seconds: the same for resets, construction and calls.
+        backend: ``"native"``, ``"python"``, or None for the native one where it was built.
+    Raises:
+        ValueError: for arguments that do not fit each other, or environments whose specs differ.
+    """
+
+    def __init__(
+        self,
+        env_constructors: Sequence[Callable],
+        start_serially: bool = True,
+        blocking: bool = False,
+        flatten: bool = True,
+        num_spare_envs_for_reload: int = 0,
+        torch_num_threads_per_env: int = 1,
+        start_method: str = "fork",
+        *,
+        num_workers: int | None = None,
+        main_steps: bool | None = None,
+        num_parts: int = 1,
+        num_ring_rows: int = 4,
+        on_worker_death: str = "raise",
+        max_restarts: int = 3,
+        step_timeout_seconds: float = 60.0,
+        reset_timeout_seconds: float = 300.0,
+        backend: str | None = None,
+    ):
+        constructors = list(env_constructors)
+        self._num_spares = num_spare_envs_for_reload
+        self._num_envs = len(constructors) - num_spare_envs_for_reload
+        self._num_parts = num_parts
+        self._check_arguments(start_method, num_workers, on_worker_death)
+        self._constructors = constructors[: self._num_envs]
+        self._spare_constructors = constructors[self._num_envs :]
+        self._num_ring_rows = max(2, num_ring_rows)
+        self._device = get_default_device()
+        self._backend = _backend.resolve(backend)
+
+        if blocking:
+            num_workers = 0
+        probe, step_seconds = self._probe(measure=num_workers is None and self._num_envs > 1)
+        self.placement = self._place(num_workers, main_steps, step_seconds)
+        logger.info("FastParallelEnvironment: %s", self.placement.describe(self._num_envs))
+        self._batch_size = self._num_envs * self._specs.rows_per_env
+        self._options = PoolOptions(
+            backend=self._backend,
+            start_method=start_method,
+            start_serially=start_serially,
+            spin=self.placement.spin,
+            torch_num_threads=torch_num_threads_per_env,
+            on_worker_death=on_worker_death,
+            max_restarts=max_restarts,
+            step_timeout_seconds=step_timeout_seconds,
+            reset_timeout_seconds=reset_timeout_seconds,
+        )
+
+        self._pool: WorkerPool | None = None
+        self._local: LocalShare | None = None
+        self._ring: TimeStepRing | None = None
+        self._counts = [0] * num_parts  # time steps of each part so far
+        self._pending: set[int] = set()  # parts (or ALL_PARTS) between step_async and step_wait
+        self._must_reset = True
+        self._is_started = self._is_closed = False
+        self._probe_env = probe
+        self.start()
+
+    # --- construction ---
+
+    def _check_arguments(self, start_method: str, num_workers: int | None, on_worker_death: str) -> None:
+        if self._num_envs < 1:
+            raise ValueError(
+                f"FastParallelEnvironment.env_constructors: expected at least one environment beside the "
+                f"{self._num_spares} spares, got {self._num_envs + self._num_spares} constructors."
+            )
+        if self._num_spares < 0:
+            raise ValueError(
+                f"FastParallelEnvironment.num_spare_envs_for_reload: expected >= 0, got {self._num_spares}."
+            )
+        if start_method not in ("fork", "spawn", "forkserver"):
+            raise ValueError(
+                f"FastParallelEnvironment.start_method: expected 'fork', 'spawn' or 'forkserver', got "
+                f"{start_method!r}."
+            )
+        if on_worker_death not in ("raise", "restart"):
+            raise ValueError(
+                f"FastParallelEnvironment.on_worker_death: expected 'raise' or 'restart', got "
+                f"{on_worker_death!r}."
+            )
+        if num_workers is not None and num_workers < 0:
+            raise ValueError(
+                f"FastParallelEnvironment.num_workers: expected None or >= 0, got {num_workers}."
+            )
+        if not 1 <= self._num_parts < ALL_PARTS or self._num_envs % self._num_parts:
+            raise ValueError(
+                f"FastParallelEnvironment.num_parts: expected a divisor of the number of environments "
+                f"({self._num_envs}), got {self._num_parts}."
+            )
+
+    def _probe(self, measure: bool) -> tuple[Any, float | None]:
+        """Make environment 0 for its specs; return it, or None and the time of a step if it was measured."""
+        began = time.perf_counter()
+        env = build_env(self._constructors[0], 0)
+        construction_seconds = time.perf_counter() - began
+        if not isinstance(env, AlfEnvironment):
+            raise TypeError(
+                f"FastParallelEnvironment.env_constructors: expected constructors of AlfEnvironments, got "
+                f"{type(env).__name__} from the first. Wrap it, for example with suite_gym.wrap_env."
+            )
+        self._specs = Specs.of(env)
+        self._num_tasks, self._task_names = env.num_tasks, env.task_names
+        if self._specs.batched and self._num_spares:
+            raise ValueError(
+                "FastParallelEnvironment.num_spare_envs_for_reload: environments that are batches reset "
+                "by themselves and cannot have spares."
+            )
+        if not measure or construction_seconds > _CHEAP_CONSTRUCTION_SECONDS:
+            return env, None
+        step_seconds = _placement.measure_step_seconds(env)
+        env.close()  # measuring has used its random numbers; the one that serves is made anew
+        return None, step_seconds
+
+    def _place(
+        self, num_workers: int | None, main_steps: bool | None, step_seconds: float | None
+    ) -> _placement.Placement:
+        cores = _placement.usable_cores()
+        if num_workers is None:
+            may_step = self._num_parts == 1 if main_steps is None else main_steps
+            return _placement.choose(self._num_envs // self._num_parts, step_seconds, cores, may_step)
+        num_workers = min(num_workers, self._num_envs // self._num_parts - bool(main_steps))
+        if num_workers <= 0:
+            return _placement.Placement(0, True, step_seconds, cores)
+        return _placement.Placement(num_workers, bool(main_steps), step_seconds, cores)
+
+    def start(self) -> None:
+        """Make the environments and start the workers; done by the constructor, repeated calls do nothing."""
+        if self._is_started:
+            return
+        self._is_started = True
+        placement = self.placement
+        ranges = _placement.shares_of_hosts(self._num_envs, self._num_parts, placement.num_hosts)
+        shares = [[Share(*share) for share in host] for host in ranges]
+        numbered = list(enumerate(self._spare_constructors, self._num_envs))
+        spares = [dict(numbered[host :: placement.num_hosts]) for host in range(placement.num_hosts)]
+        probe, self._probe_env = self._probe_env, None
+        first = int(placement.main_steps)
+        try:
+            # Workers first: a process is best forked while there are few environments in this one.
+            if placement.num_workers:
+                self._pool = WorkerPool(
+                    self._constructors, spares[first:], shares[first:], self._specs, self._options
+                )
+            if placement.main_steps:
+                self._local = LocalShare(
+                    self._constructors, spares[0], shares[0], self._specs, self._backend, first_env=probe
+                )
+            elif probe is not None:
+                probe.close()
+        except BaseException:
+            self.close()
+            raise
+
+    def _allocate(self) -> None:
+        """Lay out the shared blocks; done at the first reset, when the number of ring rows is known."""
+        if self._pool is not None:
+            views = self._pool.allocate(self._batch_size, self._num_ring_rows)
+        else:
+            layout = Layout(self._specs, self._batch_size, self._num_ring_rows)
+            segment = Segment().allocate(layout.num_bytes)
+            views = layout.views(segment)
+            segment.close()
+        if self._local is not None:
+            self._local.attach(views)
+        self._write_action = ActionWriter(self._specs.action, views.actions, self._num_parts)
+        self._ring = TimeStepRing(self._specs, views, self._num_parts, self._device)
+
+    # --- stepping ---
+
+    def reset(self) -> TimeStep:
+        """Start new episodes in all environments and return their FIRST time step ``[B, ...]``."""
+        self._check_open()
+        if self._ring is None:
+            self._allocate()
+        if self._pool is not None:
+            self._pool.drain()
+        self._pending.clear()
+        self._must_reset = True
+        count = max(self._counts) + 1
+        self._counts = [count] * self._num_parts
+        self._run(RESET, ALL_PARTS, count % self._num_ring_rows)
+        self._must_reset = False
+        self._current_time_step = self._result(ALL_PARTS)
+        return self._current_time_step
+
+    def step(self, action: Any) -> TimeStep:
+        """Step all environments and return the time step ``[B, ...]`` that follows.
+
+        Args:
+            action: nest of tensors or arrays ``[B, ...]`` like ``action_spec()``. Rows whose time step was
+                LAST ignore their action and return FIRST.
+        """
+        self.step_async(action)
+        return self.step_wait()
+
+    def step_async(self, action: Any, part: int | None = None) -> None:
+        """Begin to step all environments, or those of one part of the batch, and return at once.
+
+        Args:
+            action: nest of tensors or arrays ``[B, ...]``, or ``[B / num_parts, ...]`` with ``part``.
+            part: which part; None: all.
+        """
+        if self._must_reset or self._is_closed or self._pending:
+            self._check_may_step(part)
+        if part is None:
+            part, count = ALL_PARTS, self._counts[0] + 1
+            if self._num_parts > 1:
+                if any(other + 1 != count for other in self._counts):
+                    raise RuntimeError(
+                        f"FastParallelEnvironment.step_async: the parts have made different numbers of "
+                        f"steps {self._counts}; name the part to step."
+                    )
+            self._write_action(action, ALL_PARTS)
+            self._counts = [count] * self._num_parts
+        else:
+            if not 0 <= part < self._num_parts:
+                raise IndexError(
+                    f"FastParallelEnvironment.step_async.part: expected one of {self._num_parts} parts, "
+                    f"got {part}."
+                )
+            self._write_action(action, part)
+            self._counts[part] = count = self._counts[part] + 1
+        self._pending.add(part)
+        if self._pool is not None:
+            self._pool.post(STEP, part, count % self._num_ring_rows)
+
+    def step_wait(self, part: int | None = None) -> TimeStep:
+        """Wait for what :meth:`step_async` has begun and return its time step.
+
+        Returns:
+            The time step ``[B, ...]``, or ``[B / num_parts, ...]`` with ``part``.
+        """
+        part = ALL_PARTS if part is None else part
+        if part not in self._pending:
+            raise RuntimeError(
+                "FastParallelEnvironment.step_wait: expected step_async with the same part before."
+            )
+        self._pending.discard(part)
+        count = self._counts[0 if part == ALL_PARTS else part]
+        self._finish(STEP, part, count % self._num_ring_rows)
+        result = self._result(part)
+        if part == ALL_PARTS:
+            self._current_time_step = result
+        return result
+
+    def _run(self, command: int, part: int, ring_row: int) -> None:
+        if self._pool is not None:
+            self._pool.post(command, part, ring_row)
+        self._finish(command, part, ring_row)
+
+    def _finish(self, command: int, part: int, ring_row: int) -> None:
+        """Step the share of this process and wait for the others."""
+        try:
+            if self._local is not None:
+                self._local.run(command, part, ring_row)
+            if self._pool is not None:
+                self._pool.wait(part)
+        except BaseException:
+            self._must_reset = True
+            if self._pool is not None and self._pool.is_closed:
+                self.close()
+            raise
+
+    def _result(self, part: int) -> TimeStep:
+        count = self._counts[0 if part == ALL_PARTS else part]
+        return self._ring.get(part, count % self._num_ring_rows)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("FastParallelEnvironment: it is closed.")
+
+    def _check_may_step(self, part: int | None) -> None:
+        self._check_open()
+        if self._must_reset:
+            raise RuntimeError(
+                "FastParallelEnvironment: expected reset() before the first step, and after a step "
+                "that failed."
+            )
+        if ALL_PARTS in self._pending or part is None or part in self._pending:
+            raise RuntimeError("FastParallelEnvironment.step_async: the step before has not been waited for.")
+
+    def _reset(self) -> TimeStep:
+        return self.reset()
+
+    def _step(self, action: Any) -> TimeStep:
+        return self.step(action)
+
+    @property
+    def num_valid_steps(self) -> int | None:
+        """For how many further steps the tensors of a returned TimeStep stay untouched; None: for ever."""
+        return self._num_ring_rows - 1 if self._device == "cpu" else None
+
+    def reserve_rows(self, num_time_steps: int) -> None:
+        """Let at least ``num_time_steps`` successive time steps be valid together.
+
+        Raises:
+            RuntimeError: if the environment has been reset already with fewer.
+        """
+        if num_time_steps <= self._num_ring_rows:
+            return
+        if self._ring is not None:
+            raise RuntimeError(
+                f"FastParallelEnvironment.reserve_rows: {num_time_steps} time steps cannot be reserved "
+                f"after the first reset, which laid out {self._num_ring_rows}. Reserve before, or set "
+                "num_ring_rows."
+            )
+        self._num_ring_rows = num_time_steps
+
+    @property
+    def ring(self) -> TimeStep:
+        """All time steps that are kept, ``[R, B, ...]``, on the CPU; the latest is at ``ring_row``."""
+        if self._ring is None:
+            raise RuntimeError("FastParallelEnvironment.ring: expected reset() before.")
+        return self._ring.time_steps
+
+    @property
+    def ring_row(self) -> int:
+        """The row of ``ring`` that holds the latest time step (of part 0)."""
+        return self._counts[0] % self._num_ring_rows
+
+    # --- what the environments are ---
+
+    @property
+    def is_tensor_based(self) -> bool:
+        """True: time steps are torch tensors."""
+        return True
+
+    @property
+    def batched(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def batch_size(self) -> int:
+        """Number of rows of a time step."""
+        return self._batch_size
+
+    @property
+    def num_parts(self) -> int:
+        """Number of parts that can be stepped by themselves."""
+        return self._num_parts
+
+    @property
+    def num_tasks(self) -> int:
+        """Number of tasks of each environment."""
+        return self._num_tasks
+
+    @property
+    def task_names(self) -> list[str]:
+        """Names of the tasks of each environment."""
+        return self._task_names
+
+    @property
+    def num_spare_envs_for_reload(self) -> int:
+        """Number of spare environments."""
+        return self._num_spares
+
+    @property
+    def interrupted_envs(self) -> list[int]:
+        """Environments whose episodes were cut off by the loss of their worker; reading empties the list."""
+        if self._pool is None:
+            return []
+        indices, self._pool.interrupted = self._pool.interrupted, []
+        return indices
+
+    @property
+    def worker_process_ids(self) -> list[int]:
+        """Process ids of the workers."""
+        return [] if self._pool is None or self._pool.is_closed else self._pool.process_ids()
+
+    def env_info_spec(self) -> Any:
+        """Return the nest of specs of ``env_info``."""
+        return self._specs.env_info
+
+    def observation_spec(self) -> Any:
+        """Return the nest of specs of the observation."""
+        return self._specs.observation
+
+    def action_spec(self) -> Any:
+        """Return the nest of specs of the action."""
+        return self._specs.action
+
+    def reward_spec(self) -> Any:
+        """Return the spec of the reward."""
+        return self._specs.reward
+
+    def time_step_spec(self) -> TimeStep:
+        """Return the TimeStep of specs."""
+        return super().time_step_spec()
+
+    # --- calls ---
+
+    @property
+    def envs(self) -> list:
+        """The environments that live in this process, and an :class:`EnvProxy` for each of the others."""
+        local = self._local_envs()
+        return [local[i] if i in local else EnvProxy(self, i) for i in range(self._num_envs)]
+
+    def _local_envs(self) -> dict[int, Any]:
+        return {} if self._local is None else self._local.envs
+
+    @property
+    def metadata(self) -> dict:
+        """The metadata of environment 0."""
+        return self.call_env(0, "metadata")
+
+    def call_env(self, index: int, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Return ``env.name(*args, **kwargs)`` of one environment, or its attribute ``name``."""
+        self._check_idle()
+        if not 0 <= index < self._num_envs:
+            raise IndexError(
+                f"FastParallelEnvironment.call_env.index: expected one of {self._num_envs} environments, "
+                f"got {index}."
+            )
+        if index in self._local_envs():
+            return call_env(self._local_envs()[index], name, args, kwargs)
+        return self._pool.call(self._pool.worker_of(index), index, name, args, kwargs)
+
+    def call_envs_with_same_args(self, func_name: str, *args: Any, **kwargs: Any) -> list:
+        """Return what ``env.func_name(*args, **kwargs)`` returns, for every environment."""
+        self._check_idle()
+        results = {} if self._local is None else self._local.call_all(func_name, args, kwargs)
+        if self._pool is not None:
+            results.update(self._pool.call_all(func_name, args, kwargs))
+        return [results[i] for i in range(self._num_envs)]
+
+    def render(self, mode: str = "rgb_array") -> np.ndarray | None:
+        """Return a frame of environment 0, or show one."""
+        return self.call_env(0, "render", mode)
+
+    def seed(self, seeds: Sequence[int] | int) -> None:
+        """Seed the environments, from their next reset on.
+
+        Args:
+            seeds: one seed for each environment, or one number to which each adds its index.
+        """
+        self._check_idle()
+        if np.ndim(seeds) == 0:
+            seeds = [int(seeds) + index for index in range(self._num_envs)]
+        if len(seeds) != self._num_envs:
+            raise ValueError(
+                f"FastParallelEnvironment.seed.seeds: expected {self._num_envs} seeds, one for each "
+                f"environment, got {len(seeds)}."
+            )
+        by_index = {index: int(seed) for index, seed in enumerate(seeds)}
+        if self._local is not None:
+            self._local.seed(by_index)
+        if self._pool is not None:
+            self._pool.seed(by_index)
+
+    def sync_progress(self) -> None:
+        """Pass the progress of this process on to all environments."""
+        self._check_idle()
+        for env in self._local_envs().values():
+            env.sync_progress()
+        if self._pool is not None:
+            self._pool.sync_progress()
+
+    def _check_idle(self) -> None:
+        self._check_open()
+        if self._pending:
+            raise RuntimeError("FastParallelEnvironment: a step has not been waited for.")
+        if self._pool is not None and self._must_reset:
+            self._pool.drain()
+
+    def close(self) -> None:
+        """Close the environments and end the workers; may be called more than once."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._pool is not None:
+            self._pool.close()
+        if self._local is not None:
+            self._local.close()
+
+
+class EnvProxy:
+    """Stands for an environment that lives in a worker.
+
+    Args:
+        owner: the environment it is part of.
+        index: its index there.
+    """
+
+    def __init__(self, owner: FastParallelEnvironment, index: int):
+        self._owner = owner
+        self.index = index
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Return what the method ``name`` returns, or the attribute of that name."""
+        return self._owner.call_env(self.index, name, *args, **kwargs)

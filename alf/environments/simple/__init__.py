@@ -1,0 +1,1 @@
+"""Small environments that probe one difficulty each."""

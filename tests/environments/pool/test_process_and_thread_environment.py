@@ -1,0 +1,128 @@
+"""ProcessEnvironment, ParallelAlfEnvironment and ThreadEnvironment."""
+
+import functools
+import os
+import threading
+
+import pytest
+import torch
+
+import alf.environments.suite_gym as suite_gym
+from alf.data_structures import StepType
+from alf.environments._pool._errors import WorkerDiedError
+from alf.environments.parallel_environment import ParallelAlfEnvironment
+from alf.environments.process_environment import ProcessEnvironment
+from alf.environments.thread_environment import ThreadEnvironment
+
+
+@pytest.mark.parametrize("flatten", [False, True])
+def test_process_environment_gives_the_time_steps_of_its_environment(toys, flatten):
+    constructor = toys(1, nested_action=True)[0]
+    reference = constructor(env_id=2)
+    env = ProcessEnvironment(constructor, env_id=2, flatten=flatten)
+    env.start()
+    action = {"go": torch.tensor([0.5, 0.25]).numpy(), "kind": 3}
+    try:
+        assert env.observation_spec() == reference.observation_spec()
+        assert env.time_step_spec() == reference.time_step_spec()
+        assert env.reset().observation["noise"].tolist() == reference.reset().observation["noise"].tolist()
+        promise = env.step(action, blocking=False)
+        name = env.call("whoami", prefix="I am ")
+        assert name() == "I am 2"
+        got, expected = promise(), reference.step(action)
+        assert got.reward == expected.reward == 23.75
+        assert got.observation["noise"].tolist() == expected.observation["noise"].tolist()
+        assert env.call("pid")() != os.getpid()
+        assert env.render("rgb_array").shape == (2, 2, 3)
+    finally:
+        env.close()
+        env.close()
+
+
+def test_process_environment_passes_exceptions_on_and_lives(toys):
+    env = ProcessEnvironment(toys(1, fault="raise", fault_step=1)[0], env_id=1)
+    env.start()
+    env.reset()
+    with pytest.raises(ValueError, match="the wheel came off") as caught:
+        env.step(0)
+    assert "_misbehave" in str(caught.value.__cause__)
+    assert env.reset().step_type == StepType.FIRST
+    env.close()
+
+
+def test_process_environment_tells_how_its_process_ended(toys):
+    env = ProcessEnvironment(toys(1, fault="exit", fault_step=1)[0], env_id=1)
+    env.start()
+    env.reset()
+    with pytest.raises(WorkerDiedError, match="environment 1 exited with code 7"):
+        env.step(0)
+    with pytest.raises(RuntimeError, match="not running"):
+        env.reset()
+
+
+def test_process_environment_passes_a_failing_constructor_on(toys):
+    env = ProcessEnvironment(toys(1, fault="construct")[0], env_id=1)
+    with pytest.raises(KeyError, match="no such level"):
+        env.start()
+    env.close()
+
+
+def test_pipe_version_reports_failures_and_closes(toys):
+    env = ParallelAlfEnvironment(toys(2, fault="raise", fault_step=1))
+    env.reset()
+    with pytest.raises(ValueError, match="the wheel came off"):
+        env.step(torch.zeros(2, dtype=torch.int64))
+    env.close()
+    with pytest.raises(ValueError, match=r"environment 1: its specs differ"):
+        ParallelAlfEnvironment(toys(1) + toys(1, obs_size=3))
+
+
+def test_pipe_version_can_step_one_after_another(toys):
+    env = ParallelAlfEnvironment(toys(2), blocking=True, start_serially=False)
+    env.reset()
+    assert env.step(torch.tensor([1, 2])).reward.tolist() == [1.0, 12.0]
+    assert env.call_envs_with_same_args("whoami") == ["env0", "env1"]
+    env.close()
+
+
+def test_thread_environment_makes_batches_of_one(toys):
+    threads = []
+
+    def constructor():
+        threads.append(threading.current_thread())
+        return suite_gym.load("CartPole-v1")
+
+    env = ThreadEnvironment(constructor)
+    env.seed(3)
+    reference = suite_gym.load("CartPole-v1")
+    reference.seed(3)
+    assert env.batched and env.batch_size == 1 and env.is_tensor_based
+    step = env.reset()
+    assert (
+        step.observation.shape == (1, 4)
+        and step.observation[0].tolist() == reference.reset().observation.tolist()
+    )
+    for t in range(40):
+        step = env.step(torch.tensor([t % 2]))
+        expected = reference.step(t % 2)
+        assert step.observation[0].tolist() == expected.observation.tolist()
+        assert step.step_type.tolist() == [int(expected.step_type)]
+        assert step.prev_action.shape == (1,)
+    assert threads[0] is not threading.current_thread() and threads[0].name.startswith("environment")
+    env.close()
+    env.close()
+
+
+def test_thread_environment_keeps_a_batch_as_it_is(toys):
+    from alf.environments.fast_parallel_environment import FastParallelEnvironment
+
+    env = ThreadEnvironment(functools.partial(FastParallelEnvironment, toys(3), num_workers=0))
+    assert env.batch_size == 3
+    env.reset()
+    assert env.step(torch.tensor([1, 2, 3])).reward.tolist() == [1.0, 12.0, 23.0]
+    env.close()
+
+
+def test_thread_environment_passes_exceptions_on(toys):
+    with pytest.raises(KeyError, match="no such level"):
+        ThreadEnvironment(functools.partial(toys(1, fault="construct")[0], env_id=1))

@@ -165,9 +165,7 @@ class AverageEpisodicAggregationMetric(metric.StepMetric):
             self._begin(example_time_step)
 
     def _begin(self, example_time_step: TimeStep) -> None:
-        """Learn the structure of the result. For subclasses whose values depend on attributes that they set
-        later.
-        """
+        """Learn the structure of the result; for subclasses that set what it depends on after `super()`."""
         self._set_structure(self._extract_metric_values(example_time_step), num_outer_dims=1)
         self._start(len(example_time_step.step_type))
 
@@ -175,20 +173,19 @@ class AverageEpisodicAggregationMetric(metric.StepMetric):
         self._structure = nest.map_structure(lambda leaf: 0, values)
         self._shapes = [tuple(leaf.shape[num_outer_dims:]) for leaf in _leaves(values)]
         self._values = [MetricBuffer(self._buffer_size, self._dtype) for _ in self._shapes]
-        if self._unclaimed_state is not None:
-            self.set_extra_state(self._unclaimed_state)
 
     def _start(self, num_envs: int) -> None:
-        """Begin with `num_envs` environments, none of which has an episode under way."""
+        """Begin with `num_envs` environments, without episodes under way unless a checkpoint has some."""
         self._running.lengths = np.zeros(num_envs, np.int64)
         self._running.sums = [np.zeros((num_envs, math.prod(shape))) for shape in self._shapes]
+        if self._unclaimed_state is not None:
+            state, self._unclaimed_state = self._unclaimed_state, None
+            self.set_extra_state(state)
 
     # ------------------------------------------------------------ for subclasses
 
     def _extract_metric_values(self, time_step: TimeStep) -> Any:
-        """Return what is summed: a nest of tensors with the leading dimensions, [B] or [T, B], of
-        `time_step`.
-        """
+        """Return what is summed: a nest of tensors with the leading [B] or [T, B] of `time_step`."""
         raise NotImplementedError(f"{type(self).__name__} must define _extract_metric_values().")
 
     def _step_weights(self, segments: EpisodeSegments) -> np.ndarray | None:
@@ -272,6 +269,7 @@ class AverageEpisodicAggregationMetric(metric.StepMetric):
 
     def reset(self) -> None:
         """Forget all episodes, also those under way."""
+        self._unclaimed_state = None
         for values in self._values:
             values.clear()
         self._start(len(self._running.lengths))
@@ -295,7 +293,6 @@ class AverageEpisodicAggregationMetric(metric.StepMetric):
         if self._structure is None:
             self._unclaimed_state = state
             return
-        self._unclaimed_state = None
         sizes = [math.prod(shape) for shape in self._shapes]
         if [sums.shape[1] for sums in state["sums"]] != sizes:
             logging.warning(

@@ -98,9 +98,7 @@ class EpisodeSegments:
         return sums
 
     def carry(self, per_segment: np.ndarray) -> np.ndarray:
-        """Return [B, ...]: what of [S, ...] belongs to episodes under way at the end; 0 where one just
-        ended.
-        """
+        """Return [B, ...]: what of [S, ...] belongs to episodes under way at the end, 0 if there is none."""
         carried = per_segment[self._open]
         carried[self._open_is_finished] = 0
         return carried

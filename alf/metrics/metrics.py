@@ -1,5 +1,4 @@
-"""The metrics of every run: counts of steps and episodes, and means over episodes of returns, lengths and
-infos.
+"""The metrics of every run: counts of steps and episodes, means of returns, lengths and infos.
 
 Conventions: the reward of a time step belongs to the step that led there, so FIRST carries none and is not
 counted; an episode ends at LAST. A step of a batch of B environments is B environment steps.

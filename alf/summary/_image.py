@@ -110,8 +110,7 @@ class Image:
 
     @classmethod
     def pack_image_nest(cls, imgs: Any) -> Image | None:
-        """Return all pictures of a nest in rows of about the same width, in nest order; None if there are
-        none.
+        """Return all pictures of a nest in rows of about the same width, in nest order, or None.
 
         Args:
             imgs: nest whose leaves are `Image`s.
@@ -130,6 +129,7 @@ class Image:
 
 
 def import_matplotlib() -> Any:
+    """Return the module `matplotlib`, or raise an ImportError that says how to install it."""
     try:
         import matplotlib.figure
     except ImportError as error:

@@ -92,8 +92,7 @@ def video_summary(tag: str, videos: np.ndarray, fps: int) -> Any:
 def write_embedding(
     summary_dir: str, matrix: np.ndarray, labels: list | None, label_images: Any, step: int, tag: str
 ) -> None:
-    """Write the files of TensorBoard's projector: vectors, labels, pictures, and an entry in its
-    configuration.
+    """Write the files of TensorBoard's projector: vectors, labels, pictures, configuration.
 
     Args:
         summary_dir: the directory TensorBoard is pointed at.

@@ -28,8 +28,7 @@ _open_writers: weakref.WeakSet[SummaryWriter] = weakref.WeakSet()
 
 
 class SummaryWriter:
-    """Writes TensorBoard events and `metrics.jsonl` into a directory; has the `add_*` methods of torch's
-    writer.
+    """Writes TensorBoard events and `metrics.jsonl`; has the `add_*` methods of torch's writer.
 
     Every line of `metrics.jsonl` is an object with "step", "time" (seconds since the epoch) and the scalars
     of that step under their tags. Numbers that JSON cannot express are the strings "nan", "inf", "-inf". A

@@ -50,9 +50,7 @@ def is_rendering_enabled() -> bool:
 
 
 def _renders(function: Callable) -> Callable:
-    """Make `function(name, ...)` return () while rendering is off, and put the summary scope before the
-    name.
-    """
+    """Make `function(name, ...)` return () while rendering is off, and prefix the name by the scope."""
 
     @functools.wraps(function)
     def render(name: str, *args, **kwargs) -> Any:

@@ -68,9 +68,7 @@ def disable_summary() -> None:
 
 
 def is_summary_enabled() -> bool:
-    """Return whether summaries are enabled; `should_record_summaries()` tells whether they are recorded
-    now.
-    """
+    """Return whether summaries are enabled at all, see `should_record_summaries()`."""
     return _enabled
 
 
@@ -246,9 +244,7 @@ def scope_name() -> str:
 
 
 def enter_summary_scope(method: Callable) -> Callable:
-    """Return `method` made to run under a scope named like its object: `name`, or `_name`, or the class
-    name.
-    """
+    """Return `method` made to run under a scope named like its object: `name` or `_name` or its class."""
 
     @functools.wraps(method)
     def scoped(self, *args, **kwargs):

@@ -1,5 +1,4 @@
-"""Checkpoint directories on disk: written beside and renamed into place, with a manifest by which every
-damage is noticed.
+"""Checkpoint directories: written beside, renamed into place, and checked by a manifest.
 
 `ckpt-<step>/` holds for each part `<part>.json` (the structure, see `_checkpoint_codec`) and
 `<part>.safetensors` (its tensors), and `manifest.json` with their sizes and SHA-256. A directory without a
@@ -54,6 +53,12 @@ def list_steps(ckpt_dir: str) -> list[int]:
         return []
     matches = filter(None, map(_NAME.fullmatch, names))
     return sorted(int(match[1]) for match in matches if os.path.isdir(os.path.join(ckpt_dir, match[0])))
+
+
+def list_pickles(ckpt_dir: str) -> list[str]:
+    """Return the files in `ckpt_dir` that are named like checkpoints, as other frameworks write them."""
+    paths = glob.glob(os.path.join(glob.escape(ckpt_dir), "ckpt-*"))
+    return sorted(path for path in paths if _NAME.fullmatch(os.path.basename(path)) and os.path.isfile(path))
 
 
 # ---------------------------------------------------------------- writing

@@ -182,6 +182,11 @@ class Checkpointer:
                 f"All checkpoints in {self._ckpt_dir} are damaged: {'; '.join(damages)}. "
                 f"To start from scratch move the directory away."
             )
+        for path in files.list_pickles(self._ckpt_dir):
+            logging.warning(
+                "%s is a file and no checkpoint of this framework. It is not read: pickles can run code.",
+                path,
+            )
         return -1
 
 
@@ -354,14 +359,12 @@ def extract_sub_state_dict_from_checkpoint(checkpoint_prefix: str, checkpoint_pa
         CheckpointError: if there is no such checkpoint, or nothing in it has that prefix.
     """
     path = os.path.abspath(os.path.expanduser(checkpoint_path))
-    if files.list_steps(path):
-        candidates = [files.checkpoint_path(path, step) for step in reversed(files.list_steps(path))]
-    else:
-        candidates = [path]
     if not os.path.isdir(path):
         raise CheckpointError(
             f"{path} is not a checkpoint directory. Pickled checkpoints are not read, for they can run code."
         )
+    steps = files.list_steps(path)
+    candidates = [files.checkpoint_path(path, step) for step in reversed(steps)] or [path]
     for number, candidate in enumerate(candidates):
         try:
             manifest = files.read_manifest(candidate)

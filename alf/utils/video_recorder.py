@@ -162,8 +162,7 @@ class VideoRecorder:
         )
         if kwargs:
             raise TypeError(
-                f"VideoRecorder: unknown arguments {sorted(kwargs)}. Known besides: path, base_path, "
-                f"enabled."
+                f"VideoRecorder: unknown arguments {sorted(kwargs)}. Known besides: path, base_path, enabled."
             )
         if (path is None) == (base_path is None):
             raise ValueError(

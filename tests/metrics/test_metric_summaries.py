@@ -24,16 +24,24 @@ def writer(tmp_path):
 
 
 def time_steps():
-    return TimeStep(step_type=torch.tensor([[FIRST, FIRST], [LAST, LAST], [FIRST, FIRST]], dtype=torch.int32),
-                    reward=torch.tensor([[[0.0, 0.0]] * 2, [[1.0, 2.0]] * 2, [[0.0, 0.0]] * 2]),
-                    env_info={"score": {"left": torch.ones(3, 2)}})
+    return TimeStep(
+        step_type=torch.tensor([[FIRST, FIRST], [LAST, LAST], [FIRST, FIRST]], dtype=torch.int32),
+        reward=torch.tensor([[[0.0, 0.0]] * 2, [[1.0, 2.0]] * 2, [[0.0, 0.0]] * 2]),
+        env_info={"score": {"left": torch.ones(3, 2)}},
+    )
 
 
 def test_results_are_recorded_against_every_kind_of_step(writer, tmp_path):
     steps = time_steps()
-    example = TimeStep(step_type=steps.step_type[0], reward=steps.reward[0], env_info={"score": {"left": torch.ones(2)}})
-    some_metrics = [metrics.EnvironmentSteps(), metrics.NumberOfEpisodes(), metrics.AverageReturnMetric(example),
-                    metrics.AverageEnvInfoMetric(example)]
+    example = TimeStep(
+        step_type=steps.step_type[0], reward=steps.reward[0], env_info={"score": {"left": torch.ones(2)}}
+    )
+    some_metrics = [
+        metrics.EnvironmentSteps(),
+        metrics.NumberOfEpisodes(),
+        metrics.AverageReturnMetric(example),
+        metrics.AverageEnvInfoMetric(example),
+    ]
     metrics.update_metrics(some_metrics, steps)
     for metric in some_metrics:
         metric.gen_summaries(train_step=5, step_metrics=some_metrics[:2], other_steps={"Frames": 8})
@@ -42,15 +50,24 @@ def test_results_are_recorded_against_every_kind_of_step(writer, tmp_path):
     events.Reload()
     recorded = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
     expected = {}
-    values = {"AverageReturn/0": 1.0, "AverageReturn/1": 2.0, "AverageEnvInfoMetric/score/left": 1.0,
-              "EnvironmentSteps": 2.0, "NumberOfEpisodes": 2.0}
+    values = {
+        "AverageReturn/0": 1.0,
+        "AverageReturn/1": 2.0,
+        "AverageEnvInfoMetric/score/left": 1.0,
+        "EnvironmentSteps": 2.0,
+        "NumberOfEpisodes": 2.0,
+    }
     for name, value in values.items():
-        for prefix, step in {"Metrics": 5, "Metrics_vs_EnvironmentSteps": 2, "Metrics_vs_NumberOfEpisodes": 2,
-                             "Metrics_vs_Frames": 8}.items():
+        for prefix, step in {
+            "Metrics": 5,
+            "Metrics_vs_EnvironmentSteps": 2,
+            "Metrics_vs_NumberOfEpisodes": 2,
+            "Metrics_vs_Frames": 8,
+        }.items():
             if not prefix.endswith(name):
                 expected[f"{prefix}/{name}"] = [(step, value)]
     assert recorded == expected
-    line, = [json.loads(line) for line in open(tmp_path / "metrics.jsonl")]
+    (line,) = [json.loads(line) for line in open(tmp_path / "metrics.jsonl")]
     assert line["step"] == 5 and line["Metrics/AverageReturn/1"] == 2.0
     assert not any("_vs_" in tag for tag in line)
 

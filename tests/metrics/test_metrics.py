@@ -18,8 +18,13 @@ FIRST, MID, LAST = int(StepType.FIRST), int(StepType.MID), int(StepType.LAST)
 def make_time_steps(step_types, rewards, env_info=()):
     """Return time-major time steps from [T, B] lists."""
     step_type = torch.tensor(step_types, dtype=torch.int32)
-    return TimeStep(step_type=step_type, reward=torch.tensor(rewards, dtype=torch.float32),
-                    discount=torch.ones(step_type.shape), observation=torch.zeros(*step_type.shape, 2), env_info=env_info)
+    return TimeStep(
+        step_type=step_type,
+        reward=torch.tensor(rewards, dtype=torch.float32),
+        discount=torch.ones(step_type.shape),
+        observation=torch.zeros(*step_type.shape, 2),
+        env_info=env_info,
+    )
 
 
 def random_time_steps(num_steps, num_envs, seed, end_probability=0.2, reward_shape=()):
@@ -31,8 +36,10 @@ def random_time_steps(num_steps, num_envs, seed, end_probability=0.2, reward_sha
         ends = rng.random(num_envs) < end_probability
         step_types[t] = previous = np.where(previous == LAST, FIRST, np.where(ends, LAST, MID))
     rewards = rng.normal(size=(num_steps, num_envs, *reward_shape))
-    info = {"success": torch.from_numpy(rng.random((num_steps, num_envs)) < 0.5),
-            "place": torch.from_numpy(rng.normal(size=(num_steps, num_envs, 2)))}
+    info = {
+        "success": torch.from_numpy(rng.random((num_steps, num_envs)) < 0.5),
+        "place": torch.from_numpy(rng.normal(size=(num_steps, num_envs, 2))),
+    }
     return make_time_steps(step_types, rewards, info)
 
 
@@ -76,9 +83,18 @@ def naive_results(time_steps, gamma, buffer_size):
         means.append(rewards.mean(axis=0))
         success.append(time_steps.env_info["success"][times, b].double().sum())
         place.append(time_steps.env_info["place"][times, b].numpy().sum(axis=0))
-    latest = {name: np.asarray(values)[-buffer_size:] for name, values in {
-        "AverageReturn": returns, "AverageEpisodeLength": lengths, "AverageDiscountedReturn": discounted,
-        "EpisodicStartAverageDiscountedReturn": starts, "AverageReward": means, "success": success, "place": place}.items()}
+    latest = {
+        name: np.asarray(values)[-buffer_size:]
+        for name, values in {
+            "AverageReturn": returns,
+            "AverageEpisodeLength": lengths,
+            "AverageDiscountedReturn": discounted,
+            "EpisodicStartAverageDiscountedReturn": starts,
+            "AverageReward": means,
+            "success": success,
+            "place": place,
+        }.items()
+    }
     latest["NumberOfEpisodes"] = len(returns)
     latest["EnvironmentSteps"] = int((time_steps.step_type != FIRST).sum())
     return latest
@@ -112,8 +128,10 @@ def check_against_naive(some_metrics, expected):
             np.testing.assert_allclose(latest[name], values[-1], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("reward_shape", [(), (3, )])
-@pytest.mark.parametrize("feed", ["steps", "unrolls", "ragged unrolls", "one unroll", "group steps", "group mixed"])
+@pytest.mark.parametrize("reward_shape", [(), (3,)])
+@pytest.mark.parametrize(
+    "feed", ["steps", "unrolls", "ragged unrolls", "one unroll", "group steps", "group mixed"]
+)
 def test_all_metrics_equal_the_naive_computation(feed, reward_shape):
     time_steps = random_time_steps(60, 3, seed=1, reward_shape=reward_shape)
     some_metrics = make_metrics(row(time_steps, 0))
@@ -130,14 +148,19 @@ def test_all_metrics_equal_the_naive_computation(feed, reward_shape):
                 group.call_unroll(rows(time_steps, t, t + 4))
                 t += 4
                 continue
-            store = nest.map_structure(lambda out, leaf: out.copy_(leaf), nest.map_structure(torch.clone, store),
-                                       row(time_steps, t))
+            store = nest.map_structure(
+                lambda out, leaf: out.copy_(leaf), nest.map_structure(torch.clone, store), row(time_steps, t)
+            )
             group(store)
             nest.map_structure(lambda leaf: leaf.zero_(), store)
             t += 1
         some_metrics = group.metrics
     else:
-        cuts = {"unrolls": range(0, 61, 12), "ragged unrolls": [0, 1, 2, 9, 10, 33, 60], "one unroll": [0, 60]}[feed]
+        cuts = {
+            "unrolls": range(0, 61, 12),
+            "ragged unrolls": [0, 1, 2, 9, 10, 33, 60],
+            "one unroll": [0, 60],
+        }[feed]
         for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
             metrics.update_metrics(some_metrics, rows(time_steps, begin, end))
     check_against_naive(some_metrics, naive_results(time_steps, 0.99, 7))
@@ -163,8 +186,9 @@ def test_hand_computed_episode():
 
 def test_reward_transformer_comes_before_the_discount():
     time_steps = make_time_steps([[FIRST], [MID], [LAST]], [[0.0], [10.0], [-10.0]])
-    metric = metrics.AverageDiscountedReturnMetric(row(time_steps, 0), discount=0.5,
-                                                   reward_transformer=lambda reward: reward.clamp(-1, 1))
+    metric = metrics.AverageDiscountedReturnMetric(
+        row(time_steps, 0), discount=0.5, reward_transformer=lambda reward: reward.clamp(-1, 1)
+    )
     metric.call_unroll(time_steps)
     assert float(metric.result()) == ((1 - 0.5) + -1) / 2
 
@@ -184,7 +208,7 @@ def test_episode_cut_off_by_a_new_first_is_not_counted():
 
 
 def test_before_the_first_episode_results_are_zero_and_not_summarized():
-    time_steps = random_time_steps(2, 3, seed=0, reward_shape=(2, ))
+    time_steps = random_time_steps(2, 3, seed=0, reward_shape=(2,))
     metric = metrics.AverageReturnMetric(row(time_steps, 0))
     assert not metric.has_result()
     for value in (metric.result(), metric.std(), metric.latest()):
@@ -224,7 +248,9 @@ def test_empty_env_info_gives_an_empty_result():
 
 
 def test_reset_forgets_finished_episodes_and_those_under_way():
-    time_steps = make_time_steps([[FIRST], [LAST], [FIRST], [MID], [LAST]], [[0.0], [1.0], [0.0], [10.0], [2.0]])
+    time_steps = make_time_steps(
+        [[FIRST], [LAST], [FIRST], [MID], [LAST]], [[0.0], [1.0], [0.0], [10.0], [2.0]]
+    )
     metric, counter = metrics.AverageReturnMetric(row(time_steps, 0)), metrics.NumberOfEpisodes()
     metrics.update_metrics([metric, counter], rows(time_steps, 0, 4))
     for m in (metric, counter):
@@ -243,7 +269,6 @@ def test_step_type_without_time_dimension_is_refused():
 def test_metric_with_call_only_is_fed_step_by_step():
 
     class LargestReward(metrics.StepMetric):
-
         def __init__(self):
             super().__init__(name="LargestReward", dtype=torch.float32)
             self.largest = []
@@ -320,14 +345,15 @@ def test_resume_with_smaller_buffer_keeps_the_latest_episodes():
     new = metrics.AverageReturnMetric(row(time_steps, 0), buffer_size=3)
     old.call_unroll(time_steps)
     new.load_state_dict(old.state_dict())
-    np.testing.assert_allclose(new.result(), naive_results(time_steps, 0.99, 3)["AverageReturn"].mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+        new.result(), naive_results(time_steps, 0.99, 3)["AverageReturn"].mean(), rtol=1e-5
+    )
 
 
 def test_state_that_comes_before_the_structure_is_known_is_kept():
     time_steps = random_time_steps(60, 3, seed=10)
 
     class Return(metrics.AverageEpisodicAggregationMetric):
-
         def _extract_metric_values(self, time_step):
             return time_step.reward
 
@@ -336,7 +362,9 @@ def test_state_that_comes_before_the_structure_is_known_is_kept():
     new.load_state_dict(old.state_dict())
     untouched.load_state_dict(new.state_dict())
     untouched.call_unroll(rows(time_steps, 30, 60))
-    np.testing.assert_allclose(untouched.result(), naive_results(time_steps, 0.99, 10)["AverageReturn"].mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+        untouched.result(), naive_results(time_steps, 0.99, 10)["AverageReturn"].mean(), rtol=1e-5
+    )
 
 
 def test_metric_buffer_keeps_the_latest_values():

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributions as td
 
-from alf.utils.distributions import CauchyITS, NormalITS, T2ITS, TruncatedCauchy, TruncatedNormal, TruncatedT2
+from alf.utils.distributions import T2ITS, CauchyITS, NormalITS, TruncatedCauchy, TruncatedNormal, TruncatedT2
 
 _all = [TruncatedNormal, TruncatedCauchy, TruncatedT2]
 _its = [(NormalITS(), td.Normal(0.0, 1.0)), (CauchyITS(), td.Cauchy(0.0, 1.0)), (T2ITS(), td.StudentT(2.0))]
@@ -82,7 +82,9 @@ def test_log_prob_sums_over_the_components():
     value = torch.tensor([[0.3, -0.4]])
     both = TruncatedNormal(loc, scale, low, high).log_prob(value)
     each = [
-        TruncatedNormal(loc[:, i:i + 1], scale[:, i:i + 1], low[i:i + 1], high[i:i + 1]).log_prob(value[:, i:i + 1])
+        TruncatedNormal(loc[:, i : i + 1], scale[:, i : i + 1], low[i : i + 1], high[i : i + 1]).log_prob(
+            value[:, i : i + 1]
+        )
         for i in range(2)
     ]
     assert both.shape == (1,)

@@ -17,6 +17,7 @@ from alf.environments.gym_wrappers._frames import (
     FrameStack,
     ImageChannelFirst,
 )
+from alf.environments.gym_wrappers._select import SelectObservation
 
 __all__ = [
     "BaseObservationWrapper",
@@ -33,5 +34,6 @@ __all__ = [
     "ImageChannelFirst",
     "NonEpisodicEnv",
     "NormalizedAction",
+    "SelectObservation",
     "transform_space",
 ]

@@ -72,8 +72,12 @@ class CategoricalSeedSampler(_CategoricalSeedSamplerBase):
             Actions `[B]`, int64, and the state `[B, N]`.
         """
         state = self._next_noise(state)
-        return _race(input / input.amax(-1, keepdim=True) if self._concentration == 1 else
-                     (input / input.amax(-1, keepdim=True)) ** self._concentration, state), state
+        return _race(
+            input / input.amax(-1, keepdim=True)
+            if self._concentration == 1
+            else (input / input.amax(-1, keepdim=True)) ** self._concentration,
+            state,
+        ), state
 
 
 class EpsilonGreedySampler(nn.Module):

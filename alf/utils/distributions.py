@@ -99,8 +99,9 @@ class TruncatedDistribution(td.Distribution):
     has_rsample = True
     _validate_args = False
 
-    def __init__(self, loc: Tensor, scale: Tensor, lower_bound: Tensor, upper_bound: Tensor,
-                 its: InverseTransformSampling):
+    def __init__(
+        self, loc: Tensor, scale: Tensor, lower_bound: Tensor, upper_bound: Tensor, its: InverseTransformSampling
+    ):
         if scale.shape != loc.shape:
             loc, scale = torch.broadcast_tensors(loc, scale)
         self._loc, self._scale, self._its = loc, scale, its
@@ -179,8 +180,9 @@ class TruncatedDistribution(td.Distribution):
         """Return the distribution with its batch dimensions expanded to `batch_shape`."""
         shape = torch.Size(batch_shape) + self._event_shape
         new = object.__new__(type(self))
-        TruncatedDistribution.__init__(new, self._loc.expand(shape), self._scale.expand(shape), self._lower_bound,
-                                       self._upper_bound, self._its)
+        TruncatedDistribution.__init__(
+            new, self._loc.expand(shape), self._scale.expand(shape), self._lower_bound, self._upper_bound, self._its
+        )
         return new
 
     def __repr__(self) -> str:

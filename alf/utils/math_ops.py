@@ -55,7 +55,7 @@ def _scaled_softplus(x: Tensor, softness: float) -> Tensor:
 
 @configurable
 def softlower(x: Tensor, low: Union[float, Tensor], hinge_softness: float = 1.0) -> Tensor:
-    """Return a smooth `max(x, low)`, always above `low`.
+    """Return a smooth `max(x, low)`, never below `low`.
 
     Args:
         x: any shape.
@@ -67,7 +67,7 @@ def softlower(x: Tensor, low: Union[float, Tensor], hinge_softness: float = 1.0)
 
 @configurable
 def softupper(x: Tensor, high: Union[float, Tensor], hinge_softness: float = 1.0) -> Tensor:
-    """Return a smooth `min(x, high)`, always below `high`.
+    """Return a smooth `min(x, high)`, never above `high`.
 
     Args:
         x: any shape.
@@ -94,9 +94,7 @@ def softclip_tf(
 
 
 @configurable
-def softclip(
-    x: Tensor, low: Union[float, Tensor], high: Union[float, Tensor], hinge_softness: float = 1.0
-) -> Tensor:
+def softclip(x: Tensor, low: Union[float, Tensor], high: Union[float, Tensor], hinge_softness: float = 1.0) -> Tensor:
     """Return `x` squashed smoothly and symmetrically into `(low, high)`.
 
     `low + s(x - low) - s(x - high)` with `s` the softplus: the integral of the difference of two sigmoids,

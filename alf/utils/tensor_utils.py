@@ -25,7 +25,8 @@ class BatchSquash:
         """Return `[b_1, ..., b_k, ...]` as `[b_1 * ... * b_k, ...]` and remember the sizes."""
         if tensor.ndim < self._batch_dims:
             raise ValueError(
-                f"BatchSquash.flatten: expected at least {self._batch_dims} dimensions, got shape {tuple(tensor.shape)}."
+                f"BatchSquash.flatten: expected at least {self._batch_dims} dimensions, got shape "
+                f"{tuple(tensor.shape)}."
             )
         self._outer_shape = tensor.shape[: self._batch_dims]
         return tensor if self._batch_dims == 1 else tensor.flatten(0, self._batch_dims - 1)
@@ -74,8 +75,9 @@ def tensor_prepend_zero(x: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(x[:1]), x])
 
 
-def explained_variance(ypred: Tensor, y: Tensor, valid_mask: Optional[Tensor] = None, dim: Optional[int] = None
-                       ) -> Tensor:
+def explained_variance(
+    ypred: Tensor, y: Tensor, valid_mask: Optional[Tensor] = None, dim: Optional[int] = None
+) -> Tensor:
     """Return the share of the variance of `y` that `ypred` explains: `1 - Var(y - ypred) / Var(y)`.
 
     1: perfect up to a constant; 0: as good as a constant; below 0: worse. 0 where `y` does not vary.
@@ -125,8 +127,9 @@ def global_norm(tensors: Union[Any, Iterable[Tensor]]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
 
 
-def clip_by_global_norm(tensors: Any, clip_norm: float, use_norm: Optional[Tensor] = None, in_place: bool = False
-                        ) -> Tuple[Any, Tensor]:
+def clip_by_global_norm(
+    tensors: Any, clip_norm: float, use_norm: Optional[Tensor] = None, in_place: bool = False
+) -> Tuple[Any, Tensor]:
     """Return tensors scaled so that their global norm is at most `clip_norm`, and the norm before.
 
     Args:

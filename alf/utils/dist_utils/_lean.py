@@ -52,12 +52,12 @@ class Independent(LeanDistribution, td.Independent):
     @property
     def _event_shape(self) -> torch.Size:
         shape = self.base_dist.batch_shape
-        return shape[len(shape) - self.reinterpreted_batch_ndims:] + self.base_dist.event_shape
+        return shape[len(shape) - self.reinterpreted_batch_ndims :] + self.base_dist.event_shape
 
     def expand(self, batch_shape, _instance=None) -> "Independent":
         """Return the distribution with its batch dimensions expanded to `batch_shape`."""
         inner = self.base_dist.batch_shape
-        inner = inner[len(inner) - self.reinterpreted_batch_ndims:]
+        inner = inner[len(inner) - self.reinterpreted_batch_ndims :]
         return Independent(self.base_dist.expand(torch.Size(batch_shape) + inner), self.reinterpreted_batch_ndims)
 
 

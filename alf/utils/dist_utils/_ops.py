@@ -57,8 +57,13 @@ def compute_log_probability(distributions: Any, actions: Any) -> Tensor:
     return _sum([dist.log_prob(action) for dist, action in zip(flat, nest.flatten(actions))])
 
 
-def _sample_nest(distributions: Any, sample: Callable[[td.Distribution], Tensor], return_log_prob: bool,
-                 sample_with_log_prob: Callable[[td.Distribution], Tuple[Tensor, Tensor]], caller: str) -> _Sampled:
+def _sample_nest(
+    distributions: Any,
+    sample: Callable[[td.Distribution], Tensor],
+    return_log_prob: bool,
+    sample_with_log_prob: Callable[[td.Distribution], Tuple[Tensor, Tensor]],
+    caller: str,
+) -> _Sampled:
     single = isinstance(distributions, td.Distribution)
     if single:
         return sample_with_log_prob(distributions) if return_log_prob else sample(distributions)
@@ -108,8 +113,9 @@ def rsample_action_distribution(nested_distributions: Any, return_log_prob: bool
     Raises:
         ValueError: if one has no differentiable samples.
     """
-    return _sample_nest(nested_distributions, _rsample, return_log_prob, _rsample_with_log_prob,
-                        "rsample_action_distribution")
+    return _sample_nest(
+        nested_distributions, _rsample, return_log_prob, _rsample_with_log_prob, "rsample_action_distribution"
+    )
 
 
 def sample_action_distribution(nested_distributions: Any, return_log_prob: bool = False) -> _Sampled:
@@ -120,8 +126,9 @@ def sample_action_distribution(nested_distributions: Any, return_log_prob: bool 
         return_log_prob: whether to return `(actions, log_prob)` with the summed log probability `[B]`,
             which is differentiable in the parameters.
     """
-    return _sample_nest(nested_distributions, _sample, return_log_prob, _sample_with_log_prob,
-                        "sample_action_distribution")
+    return _sample_nest(
+        nested_distributions, _sample, return_log_prob, _sample_with_log_prob, "sample_action_distribution"
+    )
 
 
 def epsilon_greedy_sample(nested_distributions: Any, eps: float = 0.1) -> Any:
@@ -190,8 +197,9 @@ def get_base_dist(dist: td.Distribution) -> td.Distribution:
 
 
 @configurable
-def estimated_entropy(dist: td.Distribution, num_samples: int = 1, check_numerics: bool = False
-                      ) -> Tuple[Tensor, Tensor]:
+def estimated_entropy(
+    dist: td.Distribution, num_samples: int = 1, check_numerics: bool = False
+) -> Tuple[Tensor, Tensor]:
     """Return a sampled estimate of the entropy and a tensor whose gradient estimates the entropy's gradient.
 
     With differentiable samples both are the mean of `-log p(x)`. Otherwise, since the expectation of the
@@ -213,7 +221,7 @@ def estimated_entropy(dist: td.Distribution, num_samples: int = 1, check_numeric
     if check_numerics and not torch.isfinite(log_prob).all():
         raise ValueError(f"estimated_entropy: log probabilities of {dist} are not finite: {log_prob}.")
     entropy = -log_prob
-    for_gradient = entropy if dist.has_rsample else -0.5 * log_prob ** 2
+    for_gradient = entropy if dist.has_rsample else -0.5 * log_prob**2
     if num_samples > 1:
         for_gradient = for_gradient.mean(0) if for_gradient is not entropy else None
         entropy = entropy.mean(0)
@@ -235,8 +243,10 @@ def entropy_with_fallback(distributions: Any, return_sum: bool = True) -> Tuple[
     entropies, for_gradient = zip(*pairs)
     if return_sum:
         return _sum(entropies), _sum(for_gradient)
-    return (nest.pack_sequence_as(distributions, list(entropies)),
-            nest.pack_sequence_as(distributions, list(for_gradient)))
+    return (
+        nest.pack_sequence_as(distributions, list(entropies)),
+        nest.pack_sequence_as(distributions, list(for_gradient)),
+    )
 
 
 def _entropy_pair(dist: td.Distribution) -> Tuple[Tensor, Tensor]:

@@ -79,8 +79,10 @@ def _truncated_builder(dist: TruncatedDistribution) -> Callable:
 
 def _torch_row(cls: type, *names: str) -> Tuple[Callable, Callable]:
     """Return the row of a class of PyTorch whose constructor takes the parameters `names`."""
-    return (lambda dist: {name: getattr(dist, name) for name in names},
-            lambda dist: functools.partial(cls, validate_args=False))
+    return (
+        lambda dist: {name: getattr(dist, name) for name in names},
+        lambda dist: functools.partial(cls, validate_args=False),
+    )
 
 
 # type: (its parameters as a nest, a callable that takes them as keyword arguments and makes an equal
@@ -88,12 +90,12 @@ def _torch_row(cls: type, *names: str) -> Tuple[Callable, Callable]:
 _TABLE: Dict[type, Tuple[Callable, Callable]] = {
     Categorical: (_logits, _same(Categorical)),
     OneHotCategoricalStraightThrough: (_logits, _same(OneHotCategoricalStraightThrough)),
-    OneHotCategoricalGumbelSoftmax:
-        (_logits,
-         lambda dist: functools.partial(OneHotCategoricalGumbelSoftmax, hard_sample=dist._hard_sample, tau=dist._tau)),
+    OneHotCategoricalGumbelSoftmax: (
+        _logits,
+        lambda dist: functools.partial(OneHotCategoricalGumbelSoftmax, hard_sample=dist._hard_sample, tau=dist._tau),
+    ),
     DiagMultivariateNormal: (_loc_scale, _same(DiagMultivariateNormal)),
-    SquashedDiagNormal:
-        (_loc_scale, lambda dist: functools.partial(SquashedDiagNormal, transforms=dist.transforms)),
+    SquashedDiagNormal: (_loc_scale, lambda dist: functools.partial(SquashedDiagNormal, transforms=dist.transforms)),
     Beta: (_concentrations, lambda dist: functools.partial(Beta, eps=dist._eps)),
     DiagMultivariateBeta: (_concentrations, _same(DiagMultivariateBeta)),
     StableCauchy: (_loc_scale, _same(StableCauchy)),
@@ -101,24 +103,31 @@ _TABLE: Dict[type, Tuple[Callable, Callable]] = {
     TruncatedNormal: (_loc_scale, _truncated_builder),
     TruncatedCauchy: (_loc_scale, _truncated_builder),
     TruncatedT2: (_loc_scale, _truncated_builder),
-    TruncatedDistribution:
-        (_loc_scale, lambda dist: functools.partial(_truncated_builder(dist), its=dist._its)),
-    AffineTransformedDistribution:
-        (_base_params,
-         lambda dist: functools.partial(_build_affine, get_builder(dist.base_dist), dist.loc, dist.scale)),
-    td.TransformedDistribution:
-        (_base_params,
-         lambda dist: functools.partial(
-             _build_transformed, get_builder(dist.base_dist),
-             tuple(get_transform_builder(t) for t in flatten_transforms(dist.transforms)))),
-    td.MixtureSameFamily:
-        (_mixture_params,
-         lambda dist: functools.partial(_build_mixture, get_builder(dist.mixture_distribution),
-                                        get_builder(dist.component_distribution))),
+    TruncatedDistribution: (_loc_scale, lambda dist: functools.partial(_truncated_builder(dist), its=dist._its)),
+    AffineTransformedDistribution: (
+        _base_params,
+        lambda dist: functools.partial(_build_affine, get_builder(dist.base_dist), dist.loc, dist.scale),
+    ),
+    td.TransformedDistribution: (
+        _base_params,
+        lambda dist: functools.partial(
+            _build_transformed,
+            get_builder(dist.base_dist),
+            tuple(get_transform_builder(t) for t in flatten_transforms(dist.transforms)),
+        ),
+    ),
+    td.MixtureSameFamily: (
+        _mixture_params,
+        lambda dist: functools.partial(
+            _build_mixture, get_builder(dist.mixture_distribution), get_builder(dist.component_distribution)
+        ),
+    ),
     td.Categorical: (lambda dist: {"logits": dist.logits}, _same(Categorical)),
     td.OneHotCategorical: _torch_row(td.OneHotCategorical, "logits"),
-    td.OneHotCategoricalStraightThrough:
-        (lambda dist: {"logits": dist.logits}, _same(OneHotCategoricalStraightThrough)),
+    td.OneHotCategoricalStraightThrough: (
+        lambda dist: {"logits": dist.logits},
+        _same(OneHotCategoricalStraightThrough),
+    ),
     td.Bernoulli: _torch_row(td.Bernoulli, "logits"),
     td.Normal: _torch_row(td.Normal, "loc", "scale"),
     td.Cauchy: _torch_row(td.Cauchy, "loc", "scale"),
@@ -133,8 +142,7 @@ _TABLE: Dict[type, Tuple[Callable, Callable]] = {
 for _cls in (Independent, td.Independent):
     _TABLE[_cls] = (
         _base_params,
-        lambda dist: functools.partial(
-            _build_independent, get_builder(dist.base_dist), dist.reinterpreted_batch_ndims),
+        lambda dist: functools.partial(_build_independent, get_builder(dist.base_dist), dist.reinterpreted_batch_ndims),
     )
 
 
@@ -207,8 +215,9 @@ class DistributionSpec:
             from_dim: number of leading (batch) dimensions of its parameters that are left out of their specs.
         """
         params = extract_distribution_parameters(dist)
-        return cls(get_builder(dist),
-                   nest.map_structure(functools.partial(TensorSpec.from_tensor, from_dim=from_dim), params))
+        return cls(
+            get_builder(dist), nest.map_structure(functools.partial(TensorSpec.from_tensor, from_dim=from_dim), params)
+        )
 
     def __repr__(self) -> str:
         return f"DistributionSpec(builder={self.builder}, input_params_spec={self.input_params_spec})"
@@ -233,7 +242,8 @@ def extract_spec(nests: Any, from_dim: int = 1) -> Any:
 def to_distribution_param_spec(nests: Any) -> Any:
     """Return the nest of specs with every `DistributionSpec` replaced by the specs of its parameters."""
     return nest.map_structure(
-        lambda spec: spec.input_params_spec if isinstance(spec, DistributionSpec) else spec, nests)
+        lambda spec: spec.input_params_spec if isinstance(spec, DistributionSpec) else spec, nests
+    )
 
 
 def distributions_to_params(nests: Any) -> Any:
@@ -255,7 +265,8 @@ def params_to_distributions(nests: Any, nest_spec: Any) -> Any:
 
     Args:
         nests: a nest as made by `distributions_to_params`.
-        nest_spec: the nest of specs as made by `extract_spec`, with a `DistributionSpec` for every distribution.
+        nest_spec: the nest of specs as made by `extract_spec`, with a `DistributionSpec` for every
+            distribution.
 
     Raises:
         RuntimeError: if the structures differ, with the first place where they do.

@@ -1,6 +1,5 @@
 """Entropies that follow from an action spec alone: targets and bounds for entropy regularisation."""
 
-
 import numpy as np
 
 from alf.config_util import configurable

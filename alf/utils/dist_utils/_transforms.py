@@ -266,13 +266,15 @@ def SoftclipTF(low: float, high: float, hinge_softness: float = 1.0) -> td.Compo
         raise ValueError(f"SoftclipTF: expected low < high, got low={low}, high={high}.")
     width = high - low
     softplus_width = F.softplus(torch.tensor(float(width), dtype=torch.float64), beta=1 / hinge_softness).item()
-    return td.ComposeTransform([
-        AffineTransform(loc=-low, scale=1.0),
-        Softplus(hinge_softness),
-        AffineTransform(loc=width, scale=-1.0),
-        Softplus(hinge_softness),
-        AffineTransform(loc=high, scale=-width / softplus_width),
-    ])
+    return td.ComposeTransform(
+        [
+            AffineTransform(loc=-low, scale=1.0),
+            Softplus(hinge_softness),
+            AffineTransform(loc=width, scale=-1.0),
+            Softplus(hinge_softness),
+            AffineTransform(loc=high, scale=-width / softplus_width),
+        ]
+    )
 
 
 def flatten_transforms(transforms: List[td.Transform]) -> List[td.Transform]:

@@ -1,0 +1,33 @@
+"""PPO on CartPole-v1 with a dictionary as observation: each field has a preprocessor, their outputs are added.
+
+Launch: python -m alf.bin.train --conf ppo_dict_observation_conf.py --root_dir /tmp/ppo_dict_observation
+"""
+
+from functools import partial
+
+import torch
+
+import alf
+from alf.environments.gym_wrappers import SelectObservation
+from alf.examples import ppo_cart_pole_conf  # noqa: F401
+from alf.nest.utils import NestSum
+from alf.networks import EmbeddingPreprocessor
+
+alf.config(
+    'suite_gym.load',
+    gym_env_wrappers=(partial(SelectObservation, elements={'position': [0, 2], 'velocity': [1, 3]}), ))
+
+
+def preprocessors():
+    """Return a new preprocessor for each field."""
+    return alf.nest.map_structure(
+        lambda spec: EmbeddingPreprocessor(spec, embedding_dim=64, last_activation=torch.tanh),
+        alf.get_observation_spec())
+
+
+for network in ('ActorDistributionNetwork', 'ValueNetwork'):
+    alf.config(
+        network,
+        input_preprocessors=preprocessors(),
+        preprocessing_combiner=NestSum(average=True),
+        fc_layer_params=(64, ))

@@ -5,8 +5,9 @@ Usage: python benchmarks/bench_envs.py [--cells CartPole-v1:8,HalfCheetah-v5:32]
 
 All candidates of a cell are alive at the same time and measured in turn, round after round; the table shows
 medians and their ratio to SyncVectorEnv. One step is one environment step (Pong: four frames). Further
-candidates, to see what placement decides between: alf-main (no workers), alf-1 (one worker and the main
-process), alf-2w (two workers), alf-python (the Python twin).
+candidates: sb3 (SubprocVecEnv of Stable-Baselines3, which must be installed beside); and, to see what placement
+decides between, alf-main (no workers), alf-1 (one worker and the main process), alf-2w (two workers),
+alf-python (the Python twin).
 """
 
 from __future__ import annotations
@@ -91,6 +92,14 @@ class Candidate:
             cls = gymnasium.vector.SyncVectorEnv if kind == "sync" else gymnasium.vector.AsyncVectorEnv
             env = cls([functools.partial(make_gym, name)] * num_envs)
             env.reset(seed=0)
+
+            def step(i: int) -> None:
+                env.step(actions[i & 63])
+        elif kind == "sb3":
+            from stable_baselines3.common.vec_env import SubprocVecEnv
+
+            env = SubprocVecEnv([functools.partial(make_gym, name)] * num_envs, start_method="fork")
+            env.reset()
 
             def step(i: int) -> None:
                 env.step(actions[i & 63])

@@ -20,14 +20,16 @@ ActorCriticLossInfo = namedtuple("ActorCriticLossInfo", ["pg_loss", "td_loss", "
 def normalize_advantages(advantages: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return advantages shifted and scaled so that those under ``mask`` have mean 0 and standard deviation 1.
 
+    The others are 0.
+
     Args:
         advantages: ``[T, B]``.
         mask: bool ``[T, B]``: the entries that belong to a transition.
     """
     mask = mask.to(advantages.dtype)
     count = mask.sum().clamp_(min=1.0)
-    centered = advantages - (advantages * mask).sum() / count
-    variance = (centered.square() * mask).sum() / count
+    centered = (advantages - (advantages * mask).sum() / count) * mask
+    variance = centered.square().sum() / count
     return centered / (variance.sqrt() + 1e-8)
 
 
@@ -68,7 +70,10 @@ class ActorCriticLoss(Loss):
         if not bool(((gammas >= 0) & (gammas <= 1)).all()):
             raise ValueError(f"{name}.gamma: expected 0 <= gamma <= 1, got {gamma}. Set "
                              f"alf.config(\"{name}\", gamma=0.99).")
-        self._gamma = gammas if gammas.ndim else float(gamma)
+        if gammas.ndim:
+            self.register_buffer("_gamma", gammas, persistent=False)
+        else:
+            self._gamma = float(gamma)
         self._td_error_loss_fn = td_error_loss_fn
         self._use_gae = use_gae
         self._lambda = td_lambda
@@ -89,13 +94,16 @@ class ActorCriticLoss(Loss):
         return self.calc_loss(info)
 
     def calc_loss(self, info: Nest) -> LossInfo:
-        """Return the loss ``[T, B]`` of an unroll; the loss of its last step is that of nothing but the entropy.
+        """Return the loss ``[T, B]`` of an unroll; that of its last step is nothing but the entropy.
 
         Args:
             info: fields ``reward [T, B(, R)]``, ``discount [T, B]``, ``step_type [T, B]``, ``value [T, B(, R)]``,
                 ``action``, ``action_distribution`` and, for a vector reward, ``reward_weights [R]``.
         """
         value = info.value
+        if isinstance(self._gamma, torch.Tensor) and value.shape[2:] != self._gamma.shape:
+            raise ValueError(f"{self._name}.gamma: expected a number, or one for each component of the reward "
+                             f"{tuple(value.shape[2:])}, got {self._gamma.tolist()}.")
         returns, advantages = self._calc_returns_and_advantages(info, value.detach())
         if value.ndim == 3:
             advantages = (advantages * _reward_weights(info)).sum(-1)

@@ -31,6 +31,10 @@ AgentInfo = namedtuple(
     default_value=())
 
 
+def _ignore(name: str, reward: torch.Tensor) -> None:
+    pass
+
+
 @configurable
 class Agent(RLAlgorithm):
     """Composes algorithms: representation, goal, intrinsic reward, RL, entropy target and reward weights.
@@ -141,10 +145,6 @@ class Agent(RLAlgorithm):
         super().set_path(path)
         self._helper.set_path(path)
 
-    def need_full_rollout_state(self) -> bool:
-        """Return whether the RL algorithm's unroll must compute the whole train state."""
-        return self._rl_algorithm.need_full_rollout_state()
-
     def convert_train_state_to_predict_state(self, state: AgentState) -> AgentState:
         """Return the part of a train state that ``predict_step`` needs."""
         return state._replace(rl=self._rl_algorithm.convert_train_state_to_predict_state(state.rl))
@@ -180,11 +180,24 @@ class Agent(RLAlgorithm):
                 intrinsic = step(self._irm, "irm", time_step, state.irm)
                 if step_method == "rollout_step":
                     infos["rewards"] = {"extrinsic": time_step.reward, "intrinsic": intrinsic}
-                    time_step = time_step._replace(
-                        reward=self._extrinsic_reward_coef * time_step.reward + self._intrinsic_reward_coef * intrinsic)
-        elif self._extrinsic_reward_coef != 1.0 and step_method == "rollout_step":
-            time_step = time_step._replace(reward=self._extrinsic_reward_coef * time_step.reward)
+        if step_method == "rollout_step":
+            time_step = time_step._replace(reward=self._mix_rewards(time_step.reward, infos.get("rewards", ())))
         return time_step, new_state, infos
+
+    def _mix_rewards(self, reward: torch.Tensor, rewards: Nest, prefix: str = "", summarize_fn=_ignore) -> torch.Tensor:
+        """Return the reward that the RL algorithm learns from.
+
+        Args:
+            reward: of the environment.
+            rewards: ``AgentInfo.rewards``.
+            prefix: scope of the summaries.
+            summarize_fn: called with name and reward of each part and of the sum.
+        """
+        if rewards == ():
+            return reward if self._extrinsic_reward_coef == 1.0 else self._extrinsic_reward_coef * reward
+        return self._helper.accumulate_algorithm_rewards(
+            [rewards["extrinsic"], rewards["intrinsic"]], [self._extrinsic_reward_coef, self._intrinsic_reward_coef],
+            ["extrinsic", "intrinsic"], prefix, summarize_fn)
 
     def predict_step(self, time_step: TimeStep, state: AgentState) -> AlgStep:
         """Return the action of the RL algorithm.
@@ -196,6 +209,8 @@ class Agent(RLAlgorithm):
         time_step, new_state, infos = self._observe("predict_step", time_step, state)
         rl_step = self._rl_algorithm.predict_step(time_step, state.rl)
         new_state["rl"], infos["rl"] = rl_step.state, rl_step.info
+        if self._reward_weight_algorithm is not None:
+            new_state["rw"] = state.rw
         return AlgStep(output=rl_step.output, state=AgentState(**new_state), info=AgentInfo(**infos))
 
     def rollout_step(self, time_step: TimeStep, state: AgentState) -> AlgStep:
@@ -213,7 +228,8 @@ class Agent(RLAlgorithm):
             inputs = (rl_step.info.action_distribution, step_type)
             infos["entropy_target"] = self._entropy_target_algorithm.rollout_step(inputs).info
         if self._reward_weight_algorithm is not None:
-            infos["rw"] = self._reward_weight_algorithm.rollout_step(time_step, state.rw).info
+            rw_step = self._reward_weight_algorithm.rollout_step(time_step, state.rw)
+            new_state["rw"], infos["rw"] = rw_step.state, rw_step.info
         return AlgStep(output=rl_step.output, state=AgentState(**new_state), info=AgentInfo(**infos))
 
     def train_step(self, time_step: TimeStep, state: AgentState, rollout_info: AgentInfo) -> AlgStep:
@@ -230,14 +246,12 @@ class Agent(RLAlgorithm):
         if self._entropy_target_algorithm is not None:
             step = self._entropy_target_algorithm.train_step((rl_step.info.action_distribution, time_step.step_type))
             infos["entropy_target"] = step.info
-        return AlgStep(
-            output=rl_step.output, state=AgentState(**new_state), info=AgentInfo(rewards=rollout_info.rewards, **infos))
+        if self._reward_weight_algorithm is not None:
+            new_state["rw"] = state.rw
+        return AlgStep(output=rl_step.output, state=AgentState(**new_state), info=AgentInfo(**infos))
 
     def calc_loss(self, info: AgentInfo) -> LossInfo:
         """Return the sum of the losses of all algorithms ``[T, B]``."""
-        if info.rewards != () and summary.should_record_summaries():
-            for name, reward in info.rewards.items():
-                self.summarize_reward(f"training_reward/{name}", reward)
         losses = self._helper.accumulate_loss_info(
             [self._rl_algorithm, self._irm, self._goal_generator, self._representation_learner], info)
         if self._entropy_target_algorithm is None:
@@ -277,7 +291,11 @@ class Agent(RLAlgorithm):
             root_inputs: time steps ``[B, T, ...]``.
             rollout_info: infos of the unroll ``[B, T, ...]``.
             batch_info: of the sequences.
+        Returns:
+            Time steps with the reward that the RL algorithm learns from, and infos.
         """
+        reward = self._mix_rewards(root_inputs.reward, rollout_info.rewards)
+        root_inputs, rollout_info = root_inputs._replace(reward=reward), rollout_info._replace(rewards=())
         if self._representation_learner is not None:
             root_inputs, repr_info = self._representation_learner.preprocess_experience(
                 root_inputs, rollout_info.repr, batch_info)
@@ -288,7 +306,13 @@ class Agent(RLAlgorithm):
         return root_inputs, cut._replace(rl=rl_info)
 
     def summarize_rollout(self, experience: Experience) -> None:
-        """Write the summaries of an unroll, those of the RL algorithm included."""
-        super().summarize_rollout(experience)
-        rl_info = getattr(experience.rollout_info, "rl", ())
-        self._rl_algorithm.summarize_rollout(experience._replace(rollout_info=rl_info))
+        """Write the summaries of an unroll: those of the RL algorithm, and each reward."""
+        if not summary.should_record_summaries():
+            return
+        info = experience.rollout_info
+        self._rl_algorithm.summarize_rollout(experience._replace(rollout_info=info.rl))
+        if info.rewards != ():
+            self._mix_rewards(experience.reward, info.rewards, "rollout_reward", self.summarize_reward)
+
+    def _action_distribution(self, info: AgentInfo) -> Nest:
+        return self._rl_algorithm._action_distribution(info.rl)

@@ -46,8 +46,8 @@ class AgentHelper:
         for alg, field in self._fields.items():
             alg.set_path(prefix + field)
 
-    def accumulate_algorithm_rewards(self, rewards: List[Optional[torch.Tensor]], weights: List[float], names: List[str],
-                                     summary_prefix: str, summarize_fn: Callable) -> torch.Tensor:
+    def accumulate_algorithm_rewards(self, rewards: List[Optional[torch.Tensor]], weights: List[float],
+                                     names: List[str], summary_prefix: str, summarize_fn: Callable) -> torch.Tensor:
         """Return the weighted sum of rewards, and summarize each of them and the sum.
 
         Args:

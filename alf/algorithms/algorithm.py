@@ -8,16 +8,17 @@ import torch
 from torch import nn
 
 from alf import summary
-from alf.algorithms._training.parameters import Assignment, assign_parameters
+from alf.algorithms._training.checkpoint import load_optimizer_states, optimizer_states, split_state_dict
+from alf.algorithms._training.from_replay import collect_train_info, prepare_experience
+from alf.algorithms._training.parameters import Assignment, assign_parameters, trained_algorithms
 from alf.algorithms._training.replay import LastUnroll
-from alf.algorithms._training.sequences import (cut_sequences, mini_batch_sizes, mini_batches, sizes, split_first,
-                                                step_at_once, step_through_time, swap_time_and_batch)
-from alf.algorithms._training.update import masked_mean, total_loss, update_parameters
+from alf.algorithms._training.sequences import cut_sequences, mini_batches
+from alf.algorithms._training.update import learning_rates, told_mean, total_loss, update_parameters
 from alf.algorithms.algorithm_interface import AlgorithmInterface
 from alf.algorithms.config import TrainerConfig
 from alf.data_structures import AlgStep, BatchInfo, Experience, LossInfo, StepType, TimeStep
 from alf.nest import Nest, flatten, map_structure
-from alf.utils import common, dist_utils, spec_utils, summary_utils
+from alf.utils import common, spec_utils, summary_utils
 from alf.utils.checkpoint_utils import extract_sub_state_dict_from_checkpoint
 from alf.utils.summary_utils import record_time
 
@@ -184,7 +185,9 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
 
     @use_rollout_state.setter
     def use_rollout_state(self, flag: bool):
-        self._use_rollout_state = flag
+        for module in self.modules():
+            if isinstance(module, Algorithm):
+                module._use_rollout_state = flag
 
     def need_full_rollout_state(self) -> bool:
         """Return whether the unroll must compute the whole train state, for training to begin from it."""
@@ -213,29 +216,35 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         return []
 
     @property
-    def force_params_visible_to_parent_enabled(self) -> bool:
+    def force_params_visible_to_parent(self) -> bool:
         """Whether the parent's optimizer trains the parameters that this algorithm's default optimizer would."""
         return self._force_params_visible_to_parent
 
-    def force_params_visible_to_parent(self, flag: bool) -> None:
-        """Let the parent's optimizer train the parameters that this algorithm's default optimizer would."""
+    @force_params_visible_to_parent.setter
+    def force_params_visible_to_parent(self, flag: bool):
         self._force_params_visible_to_parent = flag
 
     def attach_optimizers(self) -> Assignment:
         """Give the parameters of the tree to their optimizers, once, and return who has which.
 
         The trainer calls this on the root before it loads a checkpoint, whose optimizer states need parameters.
+
+        Raises:
+            ValueError: if an optimizer already trains parameters of another tree.
         """
         if self._assignment is None:
             assignment = assign_parameters(self)
-            for optimizer, parameters in zip(assignment.optimizers, assignment.parameters, strict=True):
-                optimizer.add_param_group({"params": parameters})
+            assignment.attach(self.name)
             self._assignment = assignment
-            self._param_names = {id(p): name for name, p in self.named_parameters()}
+            self._param_names = {}
             if assignment.unhandled:
                 common.warning("%s: no optimizer trains these parameters: %s", self.name,
                                [self.get_param_name(p) for p in assignment.unhandled])
         return self._assignment
+
+    def _assigned(self) -> Assignment:
+        """Return who trains which parameter, or would if this were the root."""
+        return assign_parameters(self) if self._assignment is None else self._assignment
 
     def get_param_name(self, param: nn.Parameter) -> Optional[str]:
         """Return the dotted name of a parameter of this tree, or None."""
@@ -244,26 +253,22 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         return self._param_names.get(id(param))
 
     def optimizers(self, recurse: bool = True, include_ignored_attributes: bool = False) -> list:
-        """Return the optimizers of this algorithm.
+        """Return the optimizers of this algorithm, each once.
 
         Args:
             recurse: also those of the algorithms below it.
             include_ignored_attributes: also those of algorithms that are not trained from here.
         """
-        found = [] if self._default_optimizer is None else [self._default_optimizer]
-        found += [optimizer for optimizer, _ in self._modules_by_optimizer]
-        if recurse:
-            ignored = () if include_ignored_attributes else self._trainable_attributes_to_ignore()
-            for name, child in self.named_children():
-                if name not in ignored:
-                    for module in child.modules():
-                        if isinstance(module, Algorithm):
-                            found += module.optimizers(recurse=False)
-        return list({id(optimizer): optimizer for optimizer in found}.values())
+        algorithms = trained_algorithms(self, include_ignored_attributes) if recurse else [self]
+        found = {}
+        for algorithm in algorithms:
+            own = [algorithm.default_optimizer] + [optimizer for optimizer, _ in algorithm._modules_by_optimizer]
+            found.update((id(optimizer), optimizer) for optimizer in own if optimizer is not None)
+        return list(found.values())
 
     def get_optimizer_info(self) -> List[Dict[str, Any]]:
         """Return, for each optimizer, ``optimizer`` (its repr) and ``parameters`` (their names), the untrained last."""
-        assignment = self.attach_optimizers()
+        assignment = self._assigned()
         pairs = [(repr(optimizer), parameters)
                  for optimizer, parameters in zip(assignment.optimizers, assignment.parameters, strict=True)]
         if assignment.unhandled:
@@ -273,7 +278,7 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
 
     def get_unoptimized_parameter_info(self) -> List[str]:
         """Return the names of all parameters that no optimizer trains, ignored ones included."""
-        trained = {id(p) for parameters in self.attach_optimizers().parameters for p in parameters}
+        trained = {id(p) for parameters in self._assigned().parameters for p in parameters}
         return [name for name, p in self.named_parameters() if id(p) not in trained]
 
     # ---- checkpoints ---------------------------------------------------------------------------------------------
@@ -286,8 +291,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
     def _load_pre_trained(self) -> None:
         if self._checkpoint is None or self._pre_loaded:
             return
-        prefix, _, path = self._checkpoint.rpartition("@")
-        if not path:
+        prefix, _, path = self._checkpoint.partition("@")
+        if not prefix or not path:
             raise ValueError(f"{self.name}.checkpoint: expected 'prefix@path', got {self._checkpoint!r}.")
         nn.Module.load_state_dict(self, extract_sub_state_dict_from_checkpoint(prefix, path))
         self._pre_loaded = True
@@ -296,15 +301,16 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         """Return parameters, buffers and the states of the optimizers (``_optimizers.<i>``) of the tree.
 
         Args:
-            destination: dictionary to add to.
+            destination: dictionary to add to. With one, as when PyTorch collects a module that contains this
+                algorithm, optimizers are left out: such a module could not load them.
             prefix: put before each name.
             visited: published name; not needed.
             keep_vars: return parameters rather than their values.
         """
+        is_root = destination is None
         destination = nn.Module.state_dict(self, destination=destination, prefix=prefix, keep_vars=keep_vars)
-        for i, optimizer in enumerate(self.optimizers(recurse=False)):
-            if optimizer.param_groups and optimizer.param_groups[0]["params"]:
-                destination[f"{prefix}_optimizers.{i}"] = optimizer.state_dict()
+        if is_root:
+            destination.update(optimizer_states(self, prefix))
         return destination
 
     def load_state_dict(self, state_dict: Dict[str, Any], strict: bool = True, skip_preloded: bool = True):
@@ -315,19 +321,11 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
             strict: raise if parameters or buffers are missing or unknown.
             skip_preloded: published name; an algorithm that loaded its ``checkpoint`` argument is loaded as well.
         """
-        modules, optimizer_states = {}, {}
-        for key, value in state_dict.items():
-            is_optimizer = key.rpartition(".")[0].rpartition(".")[2] == "_optimizers" or key.startswith("_optimizers.")
-            (optimizer_states if is_optimizer else modules)[key] = value
+        modules, optimizers = split_state_dict(state_dict)
         result = nn.Module.load_state_dict(self, modules, strict=strict)
-        if optimizer_states:
+        if optimizers:
             self.attach_optimizers()
-        for name, module in self.named_modules():
-            if isinstance(module, Algorithm):
-                for i, optimizer in enumerate(module.optimizers(recurse=False)):
-                    key = f"{name}{'.' if name else ''}_optimizers.{i}"
-                    if key in optimizer_states:
-                        optimizer.load_state_dict(optimizer_states[key])
+            load_optimizer_states(self, optimizers)
         return result
 
     # ---- data transformers ---------------------------------------------------------------------------------------
@@ -394,8 +392,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         with record_time("time/backward"):
             update_parameters(loss if weight == 1.0 else loss * weight, assignment.optimizers, summarize)
         if recording:
-            extra = map_structure(lambda part: masked_mean(part, valid_masks if part.ndim else None), loss_info.extra)
-            loss_info = loss_info._replace(loss=loss.detach(), extra=extra)
+            loss_info = loss_info._replace(
+                loss=loss.detach(), extra=map_structure(lambda part: told_mean(part, valid_masks), loss_info.extra))
         return loss_info, params
 
     def summarize_train(self, experience: Experience, train_info: Nest, loss_info: LossInfo,
@@ -411,38 +409,59 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         if not summary.should_record_summaries():
             return
         summary_utils.summarize_loss(loss_info)
-        for i, optimizer in enumerate(self.attach_optimizers().optimizers):
-            summary.scalar(f"lr/{i}.{getattr(optimizer, 'name', type(optimizer).__name__)}", optimizer.lr)
+        for name, lr in learning_rates(self.attach_optimizers().optimizers):
+            summary.scalar(f"lr/{name}", lr)
         if self._config is not None and self._config.summarize_grads_and_vars:
             summary_utils.summarize_variables(params)
 
-    def _valid_masks(self, step_type: torch.Tensor) -> Optional[torch.Tensor]:
-        if self.is_rl() and self._config.mask_out_loss_for_last_step:
-            return step_type != _LAST
-        return None
+    def _valid_masks(self, step_type: torch.Tensor, last_row_counts: bool) -> Optional[torch.Tensor]:
+        """Return where the loss counts, bool ``[T, B]``; None: everywhere.
+
+        Args:
+            step_type: ``[T, B]``.
+            last_row_counts: whether the last row is more than what is bootstrapped from.
+        """
+        mask_last_steps = self.is_rl() and (self._config is None or self._config.mask_out_loss_for_last_step)
+        if last_row_counts and not mask_last_steps:
+            return None
+        masks = step_type != _LAST if mask_last_steps else torch.ones_like(step_type, dtype=torch.bool)
+        if not last_row_counts:
+            masks[-1] = False
+        return masks
+
+    def _update(self, experience: Experience, info: Nest, last_row_counts: bool) -> None:
+        """Update once.
+
+        Args:
+            experience: ``[T, B, ...]``.
+            info: what ``calc_loss`` is given ``[T, B, ...]``.
+            last_row_counts: whether the last row is more than what is bootstrapped from.
+        """
+        loss_info = self.calc_loss(info)
+        masks = self._valid_masks(experience.step_type, last_row_counts)
+        loss_info, params = self.update_with_gradient(loss_info, masks)
+        self.after_update(experience.time_step, info)
+        self.summarize_train(experience, info, loss_info, params)
 
     def train_from_unroll(self, experience: Experience, train_info: Nest) -> int:
         """Update once from the graph of an unroll.
 
         Args:
-            experience: ``[T, B, ...]``; the last step is only bootstrapped from, its own loss does not count.
-            train_info: ``info`` of the rollout steps, with their graph ``[T, B, ...]``.
+            experience: ``[T + 1, B, ...]``; the last step is only bootstrapped from, its own loss does not count.
+            train_info: ``info`` of the rollout steps, with their graph ``[T + 1, B, ...]``.
         Returns:
             The number of steps trained on.
         """
-        step_type = experience.step_type
-        valid_masks = self._valid_masks(step_type)
-        if valid_masks is None:
-            valid_masks = torch.ones_like(step_type, dtype=torch.bool)
-        valid_masks[-1] = False
-        loss_info = self.calc_loss(train_info)
-        loss_info, params = self.update_with_gradient(loss_info, valid_masks)
-        self.after_update(experience.time_step, train_info)
-        self.summarize_train(experience, train_info, loss_info, params)
-        return (step_type.shape[0] - 1) * step_type.shape[1]
+        self._update(experience, train_info, last_row_counts=False)
+        num_rows, num_envs = experience.step_type.shape
+        return (num_rows - 1) * num_envs
 
     def train_from_replay_buffer(self, update_global_counter: bool = False) -> int:
         """Train on all of the last unroll, ``num_updates_per_train_iter`` times, in shuffled mini batches.
+
+        Its last row is only there to be bootstrapped from. An algorithm that has done so leaves it out in
+        ``preprocess_experience``. For one that has not, each sequence of ``mini_batch_length`` steps is followed by
+        the next step, whose own loss does not count. Either way each step is trained on once an epoch.
 
         Args:
             update_global_counter: count each mini batch as a step of the summaries.
@@ -451,15 +470,19 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         """
         config = self._config
         with record_time("time/replay"):
-            experience, batch_info = self._replay.gather_all()
+            stored, batch_info = self._replay.gather_all()
         with record_time("time/preprocess_experience"):
-            experience = self._prepare_experience(experience, batch_info)
-        num_steps, num_envs = sizes(experience.time_step)
-        length, batch_size = mini_batch_sizes(num_steps, num_envs, config.mini_batch_length, config.mini_batch_size)
-        # The state is needed where a sequence begins only, but is cut like the rest: it is small.
-        sequences = cut_sequences(experience, length)
-        num_sequences = num_steps * num_envs // length
-        num_updates = -(-num_sequences // batch_size) * config.num_updates_per_train_iter
+            experience, info_spec = prepare_experience(self, stored, self._replay.rollout_info_spec, batch_info,
+                                                       self._replay)
+        num_rows, num_envs = experience.step_type.shape
+        last_row_counts = num_rows < stored.step_type.shape[0]
+        num_steps = num_rows if last_row_counts else num_rows - 1
+        sequences = cut_sequences(experience, config.mini_batch_length or num_steps, 0 if last_row_counts else 1)
+        # Only the state that a sequence begins with is needed.
+        sequences = sequences._replace(state=map_structure(lambda leaf: leaf[:1], sequences.state))
+        batch_size = config.mini_batch_size or num_envs
+        num_updates = -(-sequences.step_type.shape[1] // batch_size) * config.num_updates_per_train_iter
+        at_once = self._steps_at_once()
         recording = summary.should_record_summaries()
         with record_time("time/train"):
             for i, batch in enumerate(mini_batches(sequences, batch_size, config.num_updates_per_train_iter)):
@@ -468,49 +491,22 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
                 # One of the updates of an iteration is summarized, the last: they all belong to the same step.
                 quiet = recording and not update_global_counter and i + 1 < num_updates
                 with summary.record_if(_never) if quiet else contextlib.nullcontext():
-                    self._update_from_batch(batch)
+                    info = collect_train_info(self, batch, info_spec, at_once)
+                    self._update(batch, info, last_row_counts)
         return num_steps * num_envs * config.num_updates_per_train_iter
 
-    def _prepare_experience(self, experience: Experience, batch_info: BatchInfo) -> Experience:
-        """Return the experience ``[T, B, ...]`` after transformers and ``preprocess_experience``, distributions as
-        parameters."""
-        rollout_info_spec = self._replay.rollout_info_spec
-        batch_major = swap_time_and_batch(experience)
-        batch_major = batch_major._replace(batch_info=batch_info)
-        batch_major = self.transform_experience(batch_major)
-        rollout_info = dist_utils.params_to_distributions(batch_major.rollout_info, rollout_info_spec)
-        time_step, rollout_info = self.preprocess_experience(batch_major.time_step, rollout_info, batch_info)
-        self._processed_rollout_info_spec = dist_utils.extract_spec(rollout_info, from_dim=2)
-        rollout_info = dist_utils.distributions_to_params(rollout_info)
-        num_steps = time_step.step_type.shape[1]
-        state = map_structure(lambda leaf: leaf[:, :num_steps], batch_major.state)
-        return swap_time_and_batch(Experience(time_step=time_step, rollout_info=rollout_info, state=state))
+    def _steps_at_once(self) -> bool:
+        """Return whether ``train_step`` is called once for all steps of a sequence.
 
-    def _update_from_batch(self, batch: Experience) -> None:
-        """Update once from sequences ``[L, B, ...]``."""
-        info = self._collect_train_info(batch)
-        loss_info = self.calc_loss(info)
-        loss_info, params = self.update_with_gradient(loss_info, self._valid_masks(batch.step_type))
-        self.after_update(batch.time_step, info)
-        self.summarize_train(batch, info, loss_info, params)
-
-    def _collect_train_info(self, batch: Experience) -> Nest:
-        """Return the infos of ``train_step`` for sequences ``[L, B, ...]``."""
-
-        def train_step(inputs, state, rollout_info):
-            rollout_info = dist_utils.params_to_distributions(rollout_info, self._processed_rollout_info_spec)
-            return self.train_step(inputs, state, rollout_info)
-
+        Raises:
+            ValueError: if the configs ask for it in spite of a recurrent state.
+        """
         has_state = bool(flatten(self.train_state_spec))
-        independent = self._config.temporally_independent_train_step
-        if independent if independent is not None else not has_state:
-            if has_state:
-                raise ValueError(f"TrainerConfig.temporally_independent_train_step: expected False for {self.name}, "
-                                 "which has a recurrent state, got True.")
-            return step_at_once(train_step, batch.time_step, batch.rollout_info, self.get_initial_train_state(1))
-        zero_state = self.get_initial_train_state(batch.step_type.shape[1])
-        initial_state = split_first(batch.state) if self.use_rollout_state else zero_state
-        return step_through_time(train_step, batch.time_step, batch.rollout_info, initial_state, zero_state)
+        at_once = self._config.temporally_independent_train_step
+        if at_once and has_state:
+            raise ValueError(f"TrainerConfig.temporally_independent_train_step: expected False for {self.name}, which "
+                             "has a recurrent state, got True.")
+        return not has_state if at_once is None else at_once
 
 
 def _never() -> bool:

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any, Callable, List, Optional, Union
 
+from absl import logging
+
 from alf.config_util import configurable
 
 
@@ -14,6 +16,9 @@ class TrainerConfig:
     The defaults are those of PPO: every iteration unrolls ``unroll_length`` steps and trains
     ``num_updates_per_train_iter`` times on all of them.
 
+    ``whole_replay_buffer_training`` and ``clear_replay_buffer`` together keep the last unroll only, whatever
+    ``replay_buffer_length`` says; a warning tells if it says something else.
+
     Raises:
         ValueError: for a value out of its range or values that contradict each other, saying which and what to set.
     """
@@ -23,7 +28,7 @@ class TrainerConfig:
     conf_file: str = ""  # path of the conf, for processes that load it again
     ml_type: str = "rl"  # "rl": reinforcement learning; "sl": supervised learning
     algorithm_ctor: Optional[Callable] = None  # makes the root algorithm
-    data_transformer_ctor: Union[None, Callable, List[Callable]] = None  # transformers, those that read the buffer first
+    data_transformer_ctor: Union[None, Callable, List[Callable]] = None  # those that read the buffer first
     random_seed: Optional[int] = None  # None: a new one every time, written to the summary
     num_iterations: int = 1000  # 0: no limit (num_env_steps decides)
     num_env_steps: int = 0  # 0: no limit; both set: training goes on after the environments stop
@@ -98,19 +103,39 @@ class TrainerConfig:
     def __post_init__(self):
         self._check_choice("ml_type", ("rl", "sl"))
         for name in ("num_iterations", "num_env_steps", "unroll_length", "num_checkpoints", "initial_collect_steps",
-                     "summaries_flush_secs", "num_eval_episodes", "rl_train_after_update_steps"):
+                     "summaries_flush_secs", "num_eval_episodes", "rl_train_after_update_steps",
+                     "ddp_paras_check_interval", "max_unroll_length", "unroll_step_interval"):
             self._check_at_least(name, 0)
         for name in ("summary_interval", "eval_interval", "num_updates_per_train_iter", "replay_buffer_length",
-                     "num_eval_environments", "metric_min_buffer_size", "unroll_queue_size"):
+                     "num_eval_environments", "metric_min_buffer_size", "unroll_queue_size",
+                     "unroll_parameter_update_period", "rl_train_every_update_steps", "summary_max_queue"):
             self._check_at_least(name, 1)
-        for name in ("num_evals", "num_summaries", "mini_batch_length", "mini_batch_size"):
+        for name in ("num_evals", "num_summaries", "mini_batch_length", "mini_batch_size", "offline_buffer_length"):
             if getattr(self, name) is not None:
                 self._check_at_least(name, 1)
         if not 0 <= self.epsilon_greedy <= 1:
             self._refuse("epsilon_greedy", "a number from 0 to 1")
-        if self.ml_type == "rl" and self.num_iterations == 0 and self.num_env_steps == 0:
+        if self.ml_type == "rl":
+            self._check_rl()
+
+    def _check_rl(self) -> None:
+        if self.num_iterations == 0 and self.num_env_steps == 0:
             raise ValueError("TrainerConfig: expected num_iterations > 0 or num_env_steps > 0, got 0 for both: the "
                              "run would never end. Set one of them with alf.config(\"TrainerConfig\", ...).")
+        if self.unroll_length == 0 and not self.async_unroll and self.offline_buffer_dir is None:
+            self._refuse("unroll_length", "a number > 0, because there is neither async_unroll nor offline_buffer_dir")
+        if self.whole_replay_buffer_training and self.priority_replay:
+            raise ValueError("TrainerConfig: priority_replay=True asks for samples by priority, "
+                             "whole_replay_buffer_training=True for all that is stored. Set one of them to False.")
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        keeps_last_unroll = self.whole_replay_buffer_training and self.clear_replay_buffer
+        if keeps_last_unroll and self.replay_buffer_length not in (defaults["replay_buffer_length"],
+                                                                   self.unroll_length + 1):
+            logging.warning(
+                "TrainerConfig.replay_buffer_length=%s has no effect: with whole_replay_buffer_training and "
+                "clear_replay_buffer, both True by default, the buffer holds the unroll_length + 1 = %s steps of the "
+                "last unroll. To keep more, set clear_replay_buffer=False.", self.replay_buffer_length,
+                self.unroll_length + 1)
 
     def _refuse(self, name: str, expected: str):
         raise ValueError(f"TrainerConfig.{name}: expected {expected}, got {getattr(self, name)!r}. Set it with "
@@ -118,7 +143,7 @@ class TrainerConfig:
 
     def _check_at_least(self, name: str, least: int) -> None:
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
             self._refuse(name, f"a number >= {least}")
 
     def _check_choice(self, name: str, choices) -> None:

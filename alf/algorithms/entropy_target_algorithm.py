@@ -1,7 +1,4 @@
-"""Algorithms that adjust the weight of the entropy of a policy so that the entropy stays near a target.
-
-Published as part of the configuration vocabulary; the control law is ours and is stated in :class:`EntropyTargetAlgorithm`.
-"""
+"""Algorithms that adjust the weight of the entropy of a policy so that the entropy stays near a target."""
 
 from typing import Any, Callable, Optional, Tuple, Union
 
@@ -9,6 +6,7 @@ import numpy as np
 import torch
 
 from alf import summary
+from alf.algorithms._training.update import masked_mean
 from alf.algorithms.algorithm import Algorithm
 from alf.config_util import configurable
 from alf.data_structures import AlgStep, LossInfo, StepType, namedtuple
@@ -37,6 +35,14 @@ def _default_entropies(action_spec: Nest, given: Any, per_spec: Callable) -> flo
     if given is None:
         return float(sum(np.asarray(per_spec(spec)).sum() for spec in specs))
     return float(given(specs)) if callable(given) else float(given)
+
+
+def _mean_entropy(info: EntropyTargetInfo, valid_mask: Optional[torch.Tensor] = None) -> torch.Tensor:
+    """Return the mean entropy, without graph, of the steps that are not at LAST and are under ``valid_mask``."""
+    mask = info.step_type != _LAST
+    if valid_mask is not None:
+        mask = mask & valid_mask.to(torch.bool)
+    return masked_mean(info.entropy.detach(), mask)
 
 
 class _EntropyWeight(Algorithm):
@@ -122,11 +128,7 @@ class EntropyTargetAlgorithm(_EntropyWeight):
             info: of the steps ``[T, B]``.
             valid_mask: ``[T, B]``: steps that count besides those at LAST, which do not.
         """
-        mask = info.step_type != _LAST
-        if valid_mask is not None:
-            mask = mask & valid_mask.to(torch.bool)
-        mask = mask.to(info.entropy.dtype)
-        entropy = (info.entropy.detach() * mask).sum() / mask.sum().clamp(min=1)
+        entropy = _mean_entropy(info, valid_mask)
         self.adjust_alpha(entropy)
         alpha = self._log_alpha.exp()
         if self._debug_summaries and summary.should_record_summaries():
@@ -220,7 +222,7 @@ class SGDEntropyTargetAlgorithm(_EntropyWeight):
 
     def calc_loss(self, info: EntropyTargetInfo) -> LossInfo:
         """Return ``-alpha * entropy`` and the loss of alpha, ``[T, B]``."""
-        entropy = self._averager.average(info.entropy.detach().mean())
+        entropy = self._averager.average(_mean_entropy(info))
         alpha = self._log_alpha.exp().detach()
         alpha_loss = self._log_alpha * (entropy - self._target_entropy)
         if self._debug_summaries and summary.should_record_summaries():

@@ -1,6 +1,7 @@
 """Proximal policy optimization (PPO), https://arxiv.org/abs/1707.06347.
 
-Each iteration unrolls, computes advantages by GAE once, and makes several epochs of shuffled mini batches of the unroll.
+Each iteration unrolls, computes advantages by GAE once, and makes several epochs of shuffled mini batches of the
+unroll.
 """
 
 from typing import Callable
@@ -47,7 +48,7 @@ class PPOAlgorithm(ActorCriticAlgorithm):
         """
         info = PPOInfo(*rollout_info)
         if self._loss.compute_advantages_internally:
-            # The loss needs the last step of each sequence to bootstrap from.
+            # The loss itself needs the step after each sequence, to bootstrap from.
             return root_inputs, info
         time_major = map_structure(lambda leaf: leaf.transpose(0, 1), rollout_info)
         returns, advantages = self._loss.compute_returns_and_advantages(time_major)

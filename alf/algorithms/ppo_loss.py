@@ -24,7 +24,7 @@ class PPOLoss(ActorCriticLoss):
         td_error_loss_fn: loss ``(target, value) -> [T, B]`` of the value.
         td_lambda: lambda of GAE and of the returns.
         normalize_advantages: to mean 0 and standard deviation 1 over the mini batch.
-        compute_advantages_internally: compute advantages from the values of this update rather than those of the unroll.
+        compute_advantages_internally: from the values of this update, rather than once from those of the unroll.
         advantage_clip: clip advantages to [-advantage_clip, advantage_clip].
         entropy_regularization: weight of the entropy; None: 0.
         td_loss_weight: weight of the value loss.

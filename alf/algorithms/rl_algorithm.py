@@ -22,7 +22,7 @@ from alf.utils.summary_utils import record_time
 class RLAlgorithm(Algorithm):
     """Base of algorithms whose steps take a TimeStep and return an action.
 
-    The root of a tree of algorithms is given ``env`` and ``config``; it steps the environment, trains and keeps metrics.
+    The root of a tree of algorithms is given ``env`` and ``config``; it steps the environment, trains, keeps metrics.
 
     Args:
         observation_spec: nest of specs of the observation, after the data transformers of the trainer.
@@ -79,15 +79,14 @@ class RLAlgorithm(Algorithm):
         if reward_weights is not None and (reward_spec.ndim != 1 or len(reward_weights) != reward_spec.numel):
             raise ValueError(f"{name}.reward_weights: expected one weight for each component of the reward, whose spec "
                              f"is {reward_spec}, got {reward_weights}.")
-        self._reward_weights = None
+        weights = None
         if reward_spec.numel > 1:
-            weights = torch.ones(reward_spec.shape) if reward_weights is None else torch.tensor(reward_weights)
-            self.register_buffer("_reward_weights_buffer", weights.to(torch.float32))
-            self._reward_weights = self._reward_weights_buffer
+            weights = torch.ones(reward_spec.shape) if reward_weights is None else torch.as_tensor(reward_weights)
+            weights = weights.to(torch.float32)
+        self.register_buffer("_reward_weights", weights)
         self._metrics = None
         self._unroll: Optional[Unroll] = None
         self._unroll_carry = 0.0
-        self._current_unroll_length = 0
         if env is not None and config is not None and not is_eval:
             self._data_transformer = getattr(config, "data_transformer", None)
             self._metrics = self._create_metrics(env, config)
@@ -118,15 +117,21 @@ class RLAlgorithm(Algorithm):
         return self._reward_weights
 
     def set_reward_weights(self, reward_weights: torch.Tensor) -> None:
-        """Set the weights ``[R]`` of the components of the reward."""
-        assert self._reward_weights is not None, f"{self.name} has a scalar reward"
+        """Set the weights ``[R]`` of the components of the reward.
+
+        Raises:
+            ValueError: if the reward is a scalar.
+        """
+        if self._reward_weights is None:
+            raise ValueError(f"{self.name}.set_reward_weights: expected a vector reward, its spec is "
+                             f"{self._reward_spec}.")
         self._reward_weights.copy_(reward_weights)
 
     # ---- metrics and summaries -----------------------------------------------------------------------------------
 
     @staticmethod
     def _create_metrics(env, config: TrainerConfig) -> List[StepMetric]:
-        # An example from the specs: asking the environment for its time step would reset it, perhaps before it is seeded.
+        # From the specs: asking the environment for a time step would reset it, perhaps before it is seeded.
         example = spec_utils.zeros_from_spec(env.time_step_spec(), env.batch_size)
         example = example._replace(env_info=spec_utils.zeros_from_spec(env.env_info_spec(), env.batch_size))
         episodic = [
@@ -175,9 +180,8 @@ class RLAlgorithm(Algorithm):
             summary_utils.summarize_action(experience.action, self._action_spec, "rollout_action")
             self.summarize_reward("rollout_reward/original_reward", experience.reward)
         if self._config.summarize_action_distributions:
-            field = getattr(experience.rollout_info, "action_distribution", ())
-            if flatten(field):
-                summary_utils.summarize_distribution("rollout_action_dist", field)
+            distribution = self._action_distribution(experience.rollout_info)
+            summary_utils.summarize_distribution("rollout_action_dist", distribution)
         if custom_summary is not None:
             custom_summary(experience)
 
@@ -190,9 +194,11 @@ class RLAlgorithm(Algorithm):
             summary_utils.summarize_action(experience.action, self._action_spec, "training_action")
             self.summarize_reward("training_reward", experience.reward)
         if self._config.summarize_action_distributions:
-            field = getattr(train_info, "action_distribution", ())
-            if flatten(field):
-                summary_utils.summarize_distribution("training_action_dist", field)
+            summary_utils.summarize_distribution("training_action_dist", self._action_distribution(train_info))
+
+    def _action_distribution(self, info: Nest) -> Nest:
+        """Return the action distributions in an info for summaries, ``()`` if it has none. May be overridden."""
+        return getattr(info, "action_distribution", ())
 
     # ---- unroll and training -------------------------------------------------------------------------------------
 
@@ -210,9 +216,12 @@ class RLAlgorithm(Algorithm):
             is there to be bootstrapped from.
         """
         if self._unroll is None:
-            self._unroll = Unroll(self, self._env, self._use_rollout_state or bool(flatten(self.train_state_spec)),
-                                  self._overwrite_policy_output)
-            self._replay = LastUnroll()
+            if self._env is None:
+                raise RuntimeError(f"{self.name}: only the root algorithm unrolls, and it needs env and config.")
+            keep_state = self.need_full_rollout_state() and not self.on_policy
+            self._unroll = Unroll(self, self._env, keep_state, self._overwrite_policy_output)
+            stack_size = 1 if self._data_transformer is None else self._data_transformer.stack_size
+            self._replay = LastUnroll(num_earlier=stack_size - 1)
         with common.rollout_context(), record_time("time/unroll"):
             experience, inputs, rollout_info_spec = self._unroll.run(unroll_length)
         if not self.on_policy:
@@ -224,7 +233,8 @@ class RLAlgorithm(Algorithm):
     def _next_unroll_length(self) -> int:
         """Return the steps to unroll now, so that ``unroll_length``, perhaps a fraction, is met on average."""
         self._unroll_carry += self._config.unroll_length
-        length = int(self._unroll_carry)
+        # 10 times 0.1 is a little less than 1.
+        length = int(self._unroll_carry + 1e-9)
         self._unroll_carry -= length
         return length
 
@@ -234,17 +244,17 @@ class RLAlgorithm(Algorithm):
         if unroll_length == 0:
             return 0
         config = self._config
-        if not config.update_counter_every_mini_batch:
+        on_policy = bool(self.on_policy)
+        if on_policy or not config.update_counter_every_mini_batch:
             summary.increment_global_counter()
-        self.eval()
-        with torch.set_grad_enabled(bool(self.on_policy) or config.unroll_with_grad):
-            if self.on_policy:
-                self.train()
+        # The graph of an on-policy unroll is trained on, so it must be that of training.
+        self.train(on_policy)
+        with torch.set_grad_enabled(on_policy or config.unroll_with_grad):
             experience = self.unroll(unroll_length)
         self.summarize_rollout(experience)
         self.summarize_metrics()
         self.train()
-        if self.on_policy:
+        if on_policy:
             with common.rollout_context(), record_time("time/train"):
                 steps = self.train_from_unroll(experience, experience.rollout_info)
         else:

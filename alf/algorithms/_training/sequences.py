@@ -1,8 +1,9 @@
 """Experience as training sees it: transposed, cut into sequences, shuffled into mini batches, stepped through time."""
 
-from typing import Callable, Iterator, List, Optional, Tuple
+from typing import Callable, Iterator, List
 
 import torch
+from torch.distributions import Distribution
 
 from alf.data_structures import AlgStep
 from alf.nest import Nest, flatten_with_structure, map_structure
@@ -22,21 +23,24 @@ def stack_steps(steps: List[Nest]) -> Nest:
     return structure.unflatten(map(torch.stack, zip(*columns, strict=True)))
 
 
-def cut_sequences(nest: Nest, length: int) -> Nest:
-    """Return tensors ``[T, B, ...]`` cut into sequences: ``[length, T / length * B, ...]``.
+def cut_sequences(nest: Nest, length: int, overlap: int = 0) -> Nest:
+    """Return tensors ``[T, B, ...]`` cut into sequences ``[length + overlap, N, ...]``, where
+    ``N = (T - overlap) / length * B``.
 
+    Args:
+        nest: tensors ``[T, B, ...]``.
+        length: steps from the beginning of a sequence to that of the next.
+        overlap: steps that a sequence has in common with the next.
     Raises:
-        ValueError: if ``T`` is not a multiple of ``length``.
+        ValueError: if ``T - overlap`` is not a multiple of ``length``.
     """
 
     def cut(leaf):
-        steps, batch_size = leaf.shape[:2]
-        if steps % length:
-            raise ValueError(f"TrainerConfig.mini_batch_length: expected a divisor of the {steps} steps of an "
-                             f"unroll, got {length}. Change it or TrainerConfig.unroll_length.")
-        count = steps // length
-        return leaf.reshape(count, length, *leaf.shape[1:]).transpose(0, 1).reshape(
-            length, count * batch_size, *leaf.shape[2:])
+        num_steps = leaf.shape[0] - overlap
+        if num_steps % length:
+            raise ValueError(f"TrainerConfig.mini_batch_length: expected a divisor of the {num_steps} steps that an "
+                             f"unroll gives to train on, got {length}. Change it or TrainerConfig.unroll_length.")
+        return leaf.unfold(0, length + overlap, length).movedim(-1, 0).flatten(1, 2)
 
     return map_structure(cut, nest)
 
@@ -45,6 +49,11 @@ def mini_batches(nest: Nest, batch_size: int, num_epochs: int) -> Iterator[Nest]
     """Yield mini batches ``[L, <= batch_size, ...]`` of sequences ``[L, N, ...]``, shuffled anew each epoch.
 
     The mini batches of an epoch are as equal in size as can be. One that takes all sequences is not shuffled.
+
+    Args:
+        nest: tensors ``[L, N, ...]``; ``L`` may differ from leaf to leaf.
+        batch_size: sequences of a mini batch, at most.
+        num_epochs: how often to go through all sequences.
     """
     leaves, structure = flatten_with_structure(nest)
     num_sequences = leaves[0].shape[1]
@@ -100,22 +109,16 @@ def step_at_once(train_step: Callable[[Nest, Nest, Nest], AlgStep], inputs: Nest
     outer = leaves[0].shape[:2]
     folded_inputs, folded_info = structure.unflatten([leaf.flatten(0, 1) for leaf in leaves])
     info = train_step(folded_inputs, no_state, folded_info).info
-    info_spec = dist_utils.extract_spec(info, from_dim=1)
-    params = map_structure(lambda leaf: leaf.unflatten(0, outer), dist_utils.distributions_to_params(info))
-    return dist_utils.params_to_distributions(params, info_spec)
+    return _map_tensors(lambda leaf: leaf.unflatten(0, outer), info)
 
 
-def split_first(nest: Nest) -> Nest:
-    """Return the first of the steps of tensors ``[L, B, ...]``."""
-    return map_structure(lambda leaf: leaf[0], nest)
+def _map_tensors(func: Callable[[torch.Tensor], torch.Tensor], nest: Nest) -> Nest:
+    """Return the nest with ``func`` applied to its tensors and to the parameters of its distributions."""
 
+    def apply(leaf):
+        if isinstance(leaf, Distribution):
+            spec = dist_utils.DistributionSpec.from_distribution(leaf, from_dim=1)
+            return spec.build_distribution(map_structure(func, dist_utils.extract_distribution_parameters(leaf)))
+        return func(leaf)
 
-def sizes(nest: Nest) -> Tuple[int, int]:
-    """Return ``(T, B)`` of tensors ``[T, B, ...]``."""
-    leaves, _ = flatten_with_structure(nest)
-    return tuple(leaves[0].shape[:2])
-
-
-def mini_batch_sizes(num_steps: int, num_envs: int, length: Optional[int], size: Optional[int]) -> Tuple[int, int]:
-    """Return the length and number of the sequences of a mini batch, with the trainer's defaults filled in."""
-    return (num_steps if length is None else length), (num_envs if size is None else size)
+    return map_structure(apply, nest)

@@ -4,8 +4,8 @@ from typing import List, Tuple
 
 import torch
 
-from alf.data_structures import AlgStep, Experience, TimeStep
 from alf.algorithms._training.sequences import stack_steps
+from alf.data_structures import AlgStep, Experience, TimeStep
 from alf.nest import Nest, flatten, map_structure
 from alf.utils import common, dist_utils
 from alf.utils.summary_utils import record_time
@@ -14,8 +14,9 @@ from alf.utils.summary_utils import record_time
 class Unroll:
     """Steps an algorithm through its environments, where it left off the last time.
 
-    An unroll of ``T`` steps makes an experience of ``T + 1``: the last one is only there to be bootstrapped from. It is the
-    first of the next unroll again, by then with the parameters of that time.
+    An unroll of ``T`` steps makes an experience of ``T + 1``: the last one is only there to be bootstrapped from. It is
+    the first of the next unroll again, by then with the parameters of that time. So ``rollout_step`` sees that time
+    step twice; data transformers see each time step once.
 
     Args:
         algorithm: the root algorithm.
@@ -30,16 +31,24 @@ class Unroll:
         self._keep_state = keep_state
         self._overwrite_policy_output = overwrite_policy_output
         self._has_state = bool(flatten(algorithm.rollout_state_spec))
-        self._time_step = None
+        self._time_step = None  # the present one, raw
+        self._inputs = None  # the same after data transformers
         self._policy_state: Nest = ()
         self._zero_state: Nest = ()
         self._transform_state: Nest = ()
 
-    def _begin(self) -> None:
+    def _begin(self, num_steps: int) -> None:
         env = self._env
-        self._time_step = common.get_initial_time_step(env)
+        # Those of an unroll, and one more in case a fractional unroll_length makes later ones longer.
+        env.reserve_rows(num_steps + 2)
         self._zero_state = self._policy_state = self._algorithm.get_initial_rollout_state(env.batch_size)
         self._transform_state = self._algorithm.get_initial_transform_state(env.batch_size)
+        self._observe(common.get_initial_time_step(env), copy=False)
+
+    def _observe(self, time_step: TimeStep, copy: bool) -> None:
+        """Make ``time_step`` the present one."""
+        self._time_step = map_structure(torch.clone, time_step) if copy else time_step
+        self._inputs, self._transform_state = self._algorithm.transform_timestep(self._time_step, self._transform_state)
 
     def run(self, num_steps: int) -> Tuple[Experience, TimeStep, Nest]:
         """Act for ``num_steps`` steps.
@@ -50,17 +59,20 @@ class Unroll:
             - the spec from which the distributions of ``rollout_info`` are rebuilt
         """
         if self._time_step is None:
-            self._env.reserve_rows(num_steps + 2)
-            self._begin()
+            self._begin(num_steps)
         valid_steps = self._env.num_valid_steps
-        must_copy = valid_steps is not None and valid_steps < num_steps + 1
+        # The first time step must outlast all steps of the unroll, for they are stacked at its end.
+        copy = valid_steps is not None and valid_steps < num_steps
+        if copy:
+            self._time_step, self._inputs = map_structure(torch.clone, (self._time_step, self._inputs))
+        if valid_steps is not None:
+            # It may alias time steps before the first.
+            self._transform_state = map_structure(torch.clone, self._transform_state)
         # The gradient of an on-policy algorithm ends where the unroll began.
         self._policy_state = common.detach(self._policy_state)
         raw, transformed, states, alg_steps = [], [], [], []
         for t in range(num_steps + 1):
-            time_step = map_structure(torch.clone, self._time_step) if must_copy else self._time_step
-            inputs, transform_state = self._algorithm.transform_timestep(time_step, self._transform_state)
-            state = self._policy_state
+            time_step, inputs, state = self._time_step, self._inputs, self._policy_state
             if self._has_state:
                 state = common.reset_state_if_necessary(state, self._zero_state, time_step.is_first())
             raw.append(time_step)
@@ -73,16 +85,17 @@ class Unroll:
                 break
             alg_step = self._algorithm.rollout_step(inputs, state)
             alg_steps.append(alg_step)
+            self._policy_state = alg_step.state
             with record_time("time/unroll_env_step"):
-                self._time_step = self._env.step(alg_step.output)
-            self._policy_state, self._transform_state = alg_step.state, transform_state
+                time_step = self._env.step(alg_step.output)
+            self._observe(time_step, copy)
         return self._stack(raw, transformed, states, alg_steps)
 
     def _stack(self, raw: List[TimeStep], transformed: List[TimeStep], states: List[Nest],
                alg_steps: List[AlgStep]) -> Tuple[Experience, TimeStep, Nest]:
         info_spec = dist_utils.extract_spec(alg_steps[0].info, from_dim=1)
         time_steps = stack_steps(raw)
-        inputs = time_steps if transformed[0] is raw[0] else stack_steps(transformed)
+        inputs = time_steps if transformed[-1] is raw[-1] else stack_steps(transformed)
         if self._overwrite_policy_output:
             actions = [time_step.prev_action for time_step in raw[1:]] + [alg_steps[-1].output]
         else:

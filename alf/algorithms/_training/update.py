@@ -1,6 +1,6 @@
 """One update: from a LossInfo to changed parameters."""
 
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Tuple
 
 import torch
 
@@ -65,3 +65,22 @@ def update_parameters(loss: torch.Tensor,
         before_step()
     for optimizer in optimizers:
         optimizer.step()
+
+
+def told_mean(part: torch.Tensor, valid_masks: Optional[torch.Tensor]) -> torch.Tensor:
+    """Return the mean of a part of the loss for summaries: over valid steps if it is ``[T, B]``, else over all."""
+    part = part.detach().to(torch.float32)
+    return masked_mean(part, valid_masks if valid_masks is not None and part.shape == valid_masks.shape else None)
+
+
+def learning_rates(optimizers: List[torch.optim.Optimizer]) -> List[Tuple[str, float]]:
+    """Return name and learning rate of optimizers, names that occur again with a number."""
+    rates = {}
+    for optimizer in optimizers:
+        name = base = getattr(optimizer, "name", type(optimizer).__name__)
+        number = 1
+        while name in rates:
+            number += 1
+            name = f"{base}_{number}"
+        rates[name] = optimizer.lr if hasattr(optimizer, "lr") else optimizer.param_groups[0]["lr"]
+    return list(rates.items())

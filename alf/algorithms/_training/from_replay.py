@@ -1,0 +1,55 @@
+"""Training from stored experience: what happens to it before ``train_step`` and how ``train_step`` is called."""
+
+from typing import Tuple
+
+from alf.algorithms._training.sequences import step_at_once, step_through_time, swap_time_and_batch
+from alf.data_structures import BatchInfo, Experience, add_batch_info
+from alf.nest import Nest, flatten, map_structure
+from alf.utils import dist_utils
+
+
+def prepare_experience(algorithm, stored: Experience, stored_info_spec: Nest, batch_info: BatchInfo,
+                       replay_buffer) -> Tuple[Experience, Nest]:
+    """Return experience after data transformers and ``preprocess_experience``, and the spec of its ``rollout_info``.
+
+    Args:
+        algorithm: the root algorithm.
+        stored: raw time steps, distributions as parameters ``[T, B, ...]``.
+        stored_info_spec: spec from which the distributions in ``stored.rollout_info`` are rebuilt.
+        batch_info: where the experience comes from.
+        replay_buffer: the buffer it comes from, for data transformers that look around.
+    Returns:
+        - time-major experience, distributions as parameters; it may have fewer rows than ``stored``
+        - spec from which the distributions in its ``rollout_info`` are rebuilt
+    """
+    experience = add_batch_info(swap_time_and_batch(stored), batch_info, replay_buffer)
+    experience = algorithm.transform_experience(experience)
+    rollout_info = dist_utils.params_to_distributions(experience.rollout_info, stored_info_spec)
+    time_step, rollout_info = algorithm.preprocess_experience(experience.time_step, rollout_info, batch_info)
+    info_spec = dist_utils.extract_spec(rollout_info, from_dim=2)
+    num_rows = time_step.step_type.shape[1]
+    action, state = map_structure(lambda leaf: leaf[:, :num_rows], (experience.action, experience.state))
+    prepared = Experience(
+        time_step=time_step, action=action, rollout_info=dist_utils.distributions_to_params(rollout_info), state=state)
+    return swap_time_and_batch(prepared), info_spec
+
+
+def collect_train_info(algorithm, batch: Experience, info_spec: Nest, at_once: bool) -> Nest:
+    """Return the infos ``[L, B, ...]`` of ``train_step`` for sequences.
+
+    Args:
+        algorithm: the root algorithm.
+        batch: sequences ``[L, B, ...]``; its ``state``, if there is one, is that before the first step ``[1, B, ...]``.
+        info_spec: spec from which the distributions in ``batch.rollout_info`` are rebuilt.
+        at_once: fold time into the batch, rather than call ``train_step`` for one step after the other.
+    """
+
+    def train_step(inputs, state, rollout_info):
+        return algorithm.train_step(inputs, state, dist_utils.params_to_distributions(rollout_info, info_spec))
+
+    if at_once:
+        no_state = algorithm.get_initial_train_state(1)
+        return step_at_once(train_step, batch.time_step, batch.rollout_info, no_state)
+    zero_state = algorithm.get_initial_train_state(batch.step_type.shape[1])
+    initial_state = map_structure(lambda leaf: leaf[0], batch.state) if flatten(batch.state) else zero_state
+    return step_through_time(train_step, batch.time_step, batch.rollout_info, initial_state, zero_state)

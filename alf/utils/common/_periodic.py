@@ -1,0 +1,146 @@
+"""Modules that act now and then: target updates, resets."""
+
+from typing import Callable, List
+
+import torch
+from torch import nn
+
+from alf.config_util import configurable
+from alf.utils.common._small import as_list
+from alf.utils.schedulers import as_scheduler
+
+
+class Periodically(nn.Module):
+    """Calls ``body`` every ``period``-th time it is called itself.
+
+    Args:
+        body: called without arguments.
+        period: an int, or a scheduler of it.
+        name: for the repr.
+    """
+
+    def __init__(self, body: Callable, period, name: str = "periodically"):
+        super().__init__()
+        self._body = body
+        self._period = as_scheduler(period)
+        self._name = name
+        self.register_buffer("_counter", torch.zeros((), dtype=torch.int64))
+
+    def forward(self) -> None:
+        """Count one call, and act if it is due."""
+        self._counter += 1
+        if int(self._counter) >= self._period():
+            self._counter.zero_()
+            self._body()
+
+
+@configurable
+class TargetUpdater(nn.Module):
+    """Moves the parameters of target modules towards those of modules: ``target += tau * (source - target)``.
+
+    Args:
+        models: a module or a list of modules.
+        target_models: the same number of modules of the same kind.
+        tau: how far; 1 copies. A number or a scheduler.
+        period: act every so many calls. An int or a scheduler.
+        init_copy: copy once at construction.
+        delayed_update: move towards the parameters as they were at the last update, not as they are now.
+    """
+
+    def __init__(self, models, target_models, tau=1.0, period=1, init_copy: bool = True, delayed_update: bool = False):
+        super().__init__()
+        # In a plain list: this object must not own the parameters a second time.
+        self._pairs = list(zip(as_list(models), as_list(target_models), strict=True))
+        for model, target in self._pairs:
+            _check_same_parameters(model, target)
+        self._tau = as_scheduler(tau)
+        self._period = as_scheduler(period)
+        self.register_buffer("_counter", torch.zeros((), dtype=torch.int64))
+        # What the targets move towards next, if that is not what the modules are by then.
+        self._num_delayed = 0
+        if init_copy:
+            for model, target in self._pairs:
+                torch._foreach_copy_(_data(target), _data(model))
+                _copy_buffers(model, target)
+        if delayed_update:
+            for source in self._sources():
+                self.register_buffer(f"_delayed{self._num_delayed}", source.clone())
+                self._num_delayed += 1
+
+    def _sources(self) -> List[torch.Tensor]:
+        return [p for model, _ in self._pairs for p in _data(model)]
+
+    @torch.no_grad()
+    def forward(self) -> None:
+        """Count one call, and move the targets if it is due."""
+        self._counter += 1
+        if int(self._counter) < self._period():
+            return
+        self._counter.zero_()
+        sources = self._sources()
+        targets = [p for _, target in self._pairs for p in _data(target)]
+        delayed = [getattr(self, f"_delayed{i}") for i in range(self._num_delayed)]
+        towards = delayed or sources
+        tau = self._tau()
+        if tau == 1.0:
+            torch._foreach_copy_(targets, towards)
+        else:
+            torch._foreach_lerp_(targets, towards, tau)
+        for model, target in self._pairs:
+            _copy_buffers(model, target)
+        if delayed:
+            torch._foreach_copy_(delayed, sources)
+
+
+def _data(module: nn.Module) -> List[torch.Tensor]:
+    return [p.detach() for p in module.parameters()]
+
+
+def _copy_buffers(model: nn.Module, target: nn.Module) -> None:
+    for source, copy in zip(model.buffers(), target.buffers(), strict=True):
+        copy.copy_(source)
+
+
+def _check_same_parameters(model: nn.Module, target: nn.Module) -> None:
+    shapes = [[tuple(p.shape) for p in module.parameters()] for module in (model, target)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"TargetUpdater: expected target_models with the parameters of models, got shapes {shapes[1]} "
+                         f"for {shapes[0]}.")
+
+
+@configurable
+class PeriodicReset(nn.Module):
+    """Gives modules new random parameters every ``period``-th call.
+
+    Args:
+        models: a module or a list of modules with ``reset_parameters`` in them.
+        period: an int or a scheduler; a negative one means never.
+        reset_buffers: also zero their buffers.
+        post_processings: called without arguments after a reset.
+    """
+
+    def __init__(self, models, period=1, reset_buffers: bool = True, post_processings: List[Callable] = ()):
+        super().__init__()
+        self._models = as_list(models)
+        self._period = as_scheduler(period)
+        self._reset_buffers = reset_buffers
+        self._post_processings = list(post_processings)
+        self.register_buffer("_counter", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def forward(self) -> None:
+        """Count one call, and reset if it is due."""
+        period = self._period()
+        self._counter += 1
+        if period <= 0 or int(self._counter) < period:
+            return
+        self._counter.zero_()
+        for model in self._models:
+            for module in model.modules():
+                if hasattr(module, "reset_parameters"):
+                    module.reset_parameters()
+            if self._reset_buffers:
+                for buffer in model.buffers():
+                    buffer.zero_()
+        for post_processing in self._post_processings:
+            post_processing()

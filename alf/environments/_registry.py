@@ -56,13 +56,13 @@ RETIRED.update(
     }
 )
 
-#: (pattern of ids, module whose import registers them, extra that installs it)
+#: (pattern of ids, module whose import registers them, what pip is to install for it)
 _PLUGINS = (
-    (r"ALE/.+|.+NoFrameskip-v\d|.+Deterministic-v\d", "ale_py", "atari"),
+    (r"ALE/.+|.+NoFrameskip-v\d|.+Deterministic-v\d", "ale_py", "alf-rl[atari]"),
     (r"(MiniGrid|BabyAI)-.+", "minigrid", "minigrid"),
-    (r"(Fetch|Hand|AntMaze|PointMaze|AdroitHand|FrankaKitchen).+", "gymnasium_robotics", "robotics"),
-    (r"dm_control/.+", "shimmy", "dm-control"),
-    (r"(highway|merge|roundabout|parking|intersection|racetrack)-.+", "highway_env", "highway"),
+    (r"(Fetch|Hand|AntMaze|PointMaze|AdroitHand|FrankaKitchen).+", "gymnasium_robotics", "gymnasium-robotics"),
+    (r"dm_control/.+", "shimmy", "shimmy[dm-control]"),
+    (r"(highway|merge|roundabout|parking|intersection|racetrack)-.+", "highway_env", "highway-env"),
 )
 
 #: Module of an entry point -> extra with the packages that it imports.
@@ -70,7 +70,6 @@ _EXTRAS = (
     ("gymnasium.envs.box2d", "box2d"),
     ("gymnasium.envs.mujoco", "mujoco"),
     ("ale_py", "atari"),
-    ("gymnasium_robotics", "robotics"),
     ("gymnasium.envs.", "classic-control"),
 )
 
@@ -106,13 +105,13 @@ def _import_plugin(env_id: str) -> None:
     """Import the package that registers ``env_id``, if one is known for it.
 
     Raises:
-        ImportError: if that package is missing; it names the extra to install.
+        ImportError: if that package is missing; it says what to install.
     """
-    for pattern, module, extra in _PLUGINS:
+    for pattern, module, requirement in _PLUGINS:
         if re.fullmatch(pattern, env_id):
             if importlib.util.find_spec(module) is None:
                 raise ImportError(
-                    f"{env_id!r} needs the package {module}, which is not installed: pip install 'alf-rl[{extra}]'."
+                    f"{env_id!r} needs the package {module}, which is not installed: pip install '{requirement}'."
                 )
             plugin = importlib.import_module(module)
             gymnasium.register_envs(plugin)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.util
 import os
-import signal
 import threading
 import time
 from typing import Any, Callable
@@ -18,7 +17,13 @@ import alf.nest as nest
 import alf.progress as progress
 from alf.environments._pool._errors import Failure, WorkerDiedError, exit_reason
 from alf.environments._pool._segment import Specs
-from alf.environments._pool._worker import Constructors, build_env, call_env, end_with_parent
+from alf.environments._pool._worker import (
+    Constructors,
+    build_env,
+    call_env,
+    end_with_parent,
+    leave_signals_to_main,
+)
 
 _CLOSE_SECONDS = 2.0
 
@@ -256,8 +261,7 @@ def _process_main(
     progresses: dict,
 ) -> None:
     end_with_parent(main_pid, started_by_main_thread)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    leave_signals_to_main()
     torch.set_num_threads(torch_num_threads)
     progress.update_all_progresses(progresses)
     try:
@@ -324,8 +328,7 @@ def _shut_down(process: Any, connection: Any) -> None:
                 connection.recv_bytes()
         except (EOFError, OSError):
             process.join(max(deadline - time.monotonic(), 0.0))
-    for end in (process.terminate, process.kill):
-        if process.is_alive():
-            end()
-            process.join(0.5)
+    if process.is_alive():
+        process.kill()
+        process.join(0.5)
     connection.close()

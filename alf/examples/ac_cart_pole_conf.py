@@ -25,4 +25,5 @@ alf.config(
         ActorCriticAlgorithm,
         optimizer=alf.optimizers.Adam(lr=2e-3, gradient_clipping=0.5, clip_by_global_norm=True)),
     unroll_length=16,
-    num_iterations=1500)
+    num_iterations=1500,
+    summary_interval=20)

@@ -31,4 +31,5 @@ alf.config(
     unroll_length=64,
     mini_batch_size=128,
     num_updates_per_train_iter=6,
-    num_iterations=200)
+    num_iterations=200,
+    summary_interval=5)

@@ -1,4 +1,4 @@
-"""PPO on CartPole-v1 with a dictionary as observation: each field has a preprocessor, their outputs are added.
+"""PPO on CartPole-v1 with a dictionary as observation: each field has a preprocessor, their outputs are averaged.
 
 Launch: python -m alf.bin.train --conf ppo_dict_observation_conf.py --root_dir /tmp/ppo_dict_observation
 """
@@ -17,17 +17,17 @@ alf.config(
     'suite_gym.load',
     gym_env_wrappers=(partial(SelectObservation, elements={'position': [0, 2], 'velocity': [1, 3]}), ))
 
+# One preprocessor for each field of the observation; each network makes copies of its own.
+preprocessors = alf.nest.map_structure(
+    partial(EmbeddingPreprocessor, embedding_dim=64, last_activation=torch.tanh), alf.get_observation_spec())
 
-def preprocessors():
-    """Return a new preprocessor for each field."""
-    return alf.nest.map_structure(
-        lambda spec: EmbeddingPreprocessor(spec, embedding_dim=64, last_activation=torch.tanh),
-        alf.get_observation_spec())
-
-
-for network in ('ActorDistributionNetwork', 'ValueNetwork'):
-    alf.config(
-        network,
-        input_preprocessors=preprocessors(),
-        preprocessing_combiner=NestSum(average=True),
-        fc_layer_params=(64, ))
+alf.config(
+    'ActorDistributionNetwork',
+    input_preprocessors=preprocessors,
+    preprocessing_combiner=NestSum(average=True),
+    fc_layer_params=(64, ))
+alf.config(
+    'ValueNetwork',
+    input_preprocessors=preprocessors,
+    preprocessing_combiner=NestSum(average=True),
+    fc_layer_params=(64, ))

@@ -328,19 +328,12 @@ def summarize_distribution(name: str, distributions: Any) -> None:
     """
     if not summary.should_record_summaries():
         return
+    from alf.utils import dist_utils  # for this alone, and it is slow to import
+
     for leaf_name, leaf in _named_leaves(name, distributions):
         if isinstance(leaf, torch.distributions.Distribution):
-            for parameter, value in _parameters(leaf).items():
-                add_mean_hist_summary(f"{leaf_name}/{parameter}", value)
-
-
-def _parameters(distribution: torch.distributions.Distribution) -> dict[str, torch.Tensor]:
-    """Return {name: value} of the parameters a distribution, or the one it is based on, was made with."""
-    base = distribution
-    while hasattr(base, "base_dist"):
-        base = base.base_dist
-    parameters = {name: base.__dict__.get(name) for name in base.arg_constraints}
-    return {name: value for name, value in parameters.items() if isinstance(value, torch.Tensor)}
+            for parameter, value in _named_leaves(leaf_name, dist_utils.extract_distribution_parameters(leaf)):
+                add_mean_hist_summary(parameter, value)
 
 
 # ---------------------------------------------------------------- gradients of tensors

@@ -183,9 +183,9 @@ def test_unknown_id_suggests_the_nearest():
         suite_gym.load("CartPoll-v1")
 
 
-def test_id_of_a_missing_package_names_the_extra(monkeypatch):
+def test_id_of_a_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"needs the package minigrid.*pip install 'alf-rl\[minigrid\]'"):
+    with pytest.raises(ImportError, match=r"needs the package minigrid.*pip install 'minigrid'"):
         suite_gym.load("MiniGrid-Empty-5x5-v0")
 
 

@@ -9,7 +9,7 @@ from torch import nn
 import alf.summary as summary
 from alf.data_structures import LossInfo, namedtuple
 from alf.tensor_specs import BoundedTensorSpec, TensorSpec
-from alf.utils import summary_utils
+from alf.utils import dist_utils, summary_utils
 
 
 class Recorder:
@@ -156,8 +156,10 @@ def test_distributions_are_recorded_by_the_parameters_they_were_made_with(record
         {
             "n": td.Independent(td.Normal(torch.tensor([[1.0]]), torch.tensor([[2.0]])), 1),
             "c": td.Categorical(logits=torch.zeros(1, 2)),
+            "lean": dist_utils.Categorical(logits=torch.full((1, 2), 3.0)),
         },
     )
+    assert recorder.scalars["pi/lean/logits/mean"] == 3.0
     assert recorder.scalars["pi/n/loc/mean"] == 1.0 and recorder.scalars["pi/n/scale/mean"] == 2.0
     assert set(tag.rsplit("/", 2)[1] for tag in recorder.scalars if tag.startswith("pi/c")) == {"logits"}
 

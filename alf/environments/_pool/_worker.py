@@ -94,8 +94,7 @@ def check_specs(expected: Specs, env: Any, index: int) -> None:
 def worker_main(setup: WorkerSetup, connection: Any) -> None:
     """Run a worker until it is told to close, or its main process is gone."""
     end_with_parent(setup.main_pid, setup.started_by_main_thread)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group: the main process decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    leave_signals_to_main()
     faulthandler.register(STACK_SIGNAL, setup.stack_file.fd, all_threads=True)
     # A forked process must not use the thread pool of its parent, which it does not have; one thread needs
     # none.
@@ -112,6 +111,12 @@ def worker_main(setup: WorkerSetup, connection: Any) -> None:
         return
     connection.send("ready")
     worker.run()
+
+
+def leave_signals_to_main() -> None:
+    """Ignore what a terminal or a batch system sends to the whole group: the main process decides what it means."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def end_with_parent(main_pid: int, started_by_main_thread: bool) -> None:

@@ -453,7 +453,7 @@ def _ranges(indices: list[int]) -> str:
 def _shut_down(
     processes: list, signals: Any, outstanding: dict, segments: list, events: list, stack_file: SharedFd
 ) -> None:
-    """End the workers: politely if they are idle, then by SIGTERM, then by SIGKILL."""
+    """End the workers: politely if they are idle, then by SIGKILL, for they ignore gentler signals."""
     running = [(worker, entry.process) for worker, entry in enumerate(processes) if entry is not None]
     deadline = time.monotonic() + _CLOSE_SECONDS
     for worker, process in running:
@@ -461,16 +461,15 @@ def _shut_down(
             if process.is_alive():
                 signals.post(worker, CLOSE)
         except RuntimeError:  # it has not answered for a long time
-            process.terminate()
+            process.kill()
     for _, process in running:
         process.join(max(deadline - time.monotonic(), 0.0))
-    for ask in ("terminate", "kill"):
-        late = [process for _, process in running if process.is_alive()]
-        for process in late:
-            getattr(process, ask)()
-        deadline = time.monotonic() + 0.5
-        for process in late:
-            process.join(max(deadline - time.monotonic(), 0.0))
+    late = [process for _, process in running if process.is_alive()]
+    for process in late:
+        process.kill()
+    deadline = time.monotonic() + 0.5
+    for process in late:
+        process.join(max(deadline - time.monotonic(), 0.0))
     for entry in processes:
         if entry is not None:
             entry.connection.close()

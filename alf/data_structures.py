@@ -319,9 +319,9 @@ def make_experience(time_step: TimeStep, alg_step: AlgStep, state) -> Experience
 
 
 __all__ = [
-    "AlgStep", "BasicRLInfo", "BasicRolloutInfo", "BatchInfo", "Experience", "LossInfo", "StepType", "TimeStep", "add_batch_info",
-    "clear_batch_info", "elastic_namedtuple", "make_experience", "namedtuple", "restart", "termination",
-    "time_step_spec", "transition"
+    "AlgStep", "BasicRLInfo", "BasicRolloutInfo", "BatchInfo", "Experience", "LossInfo", "StepType", "TimeStep",
+    "add_batch_info", "clear_batch_info", "elastic_namedtuple", "make_experience", "namedtuple", "restart",
+    "termination", "time_step_spec", "transition"
 ]
 
 

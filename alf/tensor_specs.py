@@ -77,7 +77,9 @@ class TensorSpec:
         """Return the spec of a NumPy ``array``, its first ``from_dim`` dimensions left out."""
         return TensorSpec(array.shape[from_dim:], array.dtype)
 
-    def replace(self, shape: Union[None, tuple, torch.Size] = None, dtype: Optional[torch.dtype] = None) -> "TensorSpec":
+    def replace(self,
+                shape: Union[None, tuple, torch.Size] = None,
+                dtype: Optional[torch.dtype] = None) -> "TensorSpec":
         """Return a spec like this one with another shape or dtype."""
         return TensorSpec(self._shape if shape is None else shape, self._dtype if dtype is None else dtype)
 

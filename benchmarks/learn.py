@@ -2,8 +2,8 @@
 
     python -m benchmarks.learn --conf ppo_cart_pole_conf.py --seeds 1 2 3 4 5 --threshold 475 --window 100 --out results
 
-Writes ``<out>/<conf>.json`` (settings, machine, a row for each seed), ``<out>/<conf>.csv`` (the curves) and, with matplotlib,
-``<out>/<conf>.png``. The return is the mean of the last ``window`` training episodes, exploration included.
+Writes ``<out>/<conf>.json`` (settings, machine, a row for each seed), ``<out>/<conf>.csv`` (the curves) and, with
+matplotlib, ``<out>/<conf>.png``. The return is the mean of the last ``window`` training episodes, exploration included.
 """
 
 import argparse
@@ -69,7 +69,8 @@ def plot(rows: list, title: str, path: str) -> None:
     from matplotlib import pyplot
     figure, axes = pyplot.subplots(figsize=(6, 4))
     for row in rows:
-        axes.plot([point[0] for point in row["curve"]], [point[2] for point in row["curve"]], label=f"seed {row['seed']}")
+        env_steps, _, returns = zip(*row["curve"], strict=True)
+        axes.plot(env_steps, returns, label=f"seed {row['seed']}")
     axes.set_xlabel("environment steps")
     axes.set_ylabel("mean return of recent training episodes")
     axes.set_title(title)

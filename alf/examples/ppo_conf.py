@@ -1,4 +1,4 @@
-"""What PPO confs have in common: the algorithm and its usual settings. To be imported by confs that name an environment."""
+"""What PPO confs have in common, the algorithm and its usual settings; imported by confs that name an environment."""
 
 import alf
 from alf.algorithms.agent import Agent

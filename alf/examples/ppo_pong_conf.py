@@ -19,7 +19,12 @@ alf.config('ActorDistributionNetwork', conv_layer_params=CONV_LAYERS, fc_layer_p
 alf.config('ValueNetwork', conv_layer_params=CONV_LAYERS, fc_layer_params=(512, ))
 
 alf.config(
-    'PPOLoss', gamma=0.99, td_lambda=0.95, importance_ratio_clipping=0.1, entropy_regularization=0.01, td_loss_weight=0.5)
+    'PPOLoss',
+    gamma=0.99,
+    td_lambda=0.95,
+    importance_ratio_clipping=0.1,
+    entropy_regularization=0.01,
+    td_loss_weight=0.5)
 
 alf.config(
     'Agent',

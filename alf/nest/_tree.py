@@ -1,7 +1,8 @@
-"""How nests are walked: optree in a namespace of ours, with namedtuple fields and dictionary keys in alphabetical order.
+"""How nests are walked: optree in a namespace of ours, with fields and dictionary keys in alphabetical order.
 
-optree visits namedtuples in the order of declaration, but a class registered in a namespace is visited as registered. Classes
-made by `alf.data_structures.namedtuple` are registered when they are created; a plain namedtuple at first sight.
+optree visits namedtuples in the order of declaration, but a class registered in a namespace is visited as registered.
+Classes made by `alf.data_structures.namedtuple` are registered when they are created; a plain namedtuple at first
+sight.
 """
 
 import operator
@@ -14,8 +15,8 @@ from optree import _C
 
 NAMESPACE = "alf"
 
-# Tree structures seen before, and whether they hold an OrderedDict. A structure is hashed in 0.2 us, a Python walk over a
-# small nest takes 5 us, and a program has few structures.
+# Tree structures seen before, and whether they hold an OrderedDict. A structure is hashed in 0.2 us, a Python walk over
+# a small nest takes 5 us, and a program has few structures.
 _SEEN: Dict[Any, bool] = {}
 _SEEN_LIMIT = 4096
 _REGISTERED = set()
@@ -73,7 +74,7 @@ def _children(value: Any) -> List[Any]:
 
 
 def _register_new(nest: Any) -> Tuple[bool, bool]:
-    """Register the plain namedtuple classes in ``nest``; return whether there were any, and whether it has an OrderedDict."""
+    """Register the plain namedtuple classes in ``nest``; return whether there were any, and whether an OrderedDict."""
     registered = False
     ordered = isinstance(nest, OrderedDict)
     if is_namedtuple(nest) and type(nest) not in _REGISTERED:

@@ -1,7 +1,7 @@
 """Flatten, map, pack, prune, compare and address nests.
 
-A nest is a leaf or a list, tuple, namedtuple or dictionary of nests. Namedtuple fields and dictionary keys are visited in
-alphabetical order. ``()`` (like ``[]`` and ``{}``) is a nest without leaves; ``None`` is a leaf.
+A nest is a leaf or a list, tuple, namedtuple or dictionary of nests. Namedtuple fields and dictionary keys are visited
+in alphabetical order. ``()`` (like ``[]`` and ``{}``) is a nest without leaves; ``None`` is a leaf.
 """
 
 from typing import Any, Callable, List, Tuple
@@ -11,7 +11,8 @@ import torch
 from alf.nest._tree import flatten_with_structure, is_namedtuple, register_namedtuple
 
 __all__ = [
-    "Nest", "NestedTensor", "assert_same_length", "assert_same_structure", "assert_same_structure_up_to", "assert_same_type",
+    "Nest", "NestedTensor",
+    "assert_same_length", "assert_same_structure", "assert_same_structure_up_to", "assert_same_type",
     "batch_nested_tensor", "extract_any_leaf_from_nest", "extract_fields_from_nest", "fast_map_structure",
     "fast_map_structure_flatten", "find_field", "flatten", "flatten_up_to", "flatten_with_structure", "get_field",
     "get_nest_batch_size", "get_nest_shape", "get_nest_size", "is_namedtuple", "is_nested", "is_unnamedtuple",

@@ -7,8 +7,17 @@ import torch
 from torch import nn
 
 from alf._config._configurable import configurable
-from alf.nest.nest import (Nest, NestedTensor, assert_same_structure, flatten, get_field, is_nested, map_structure,
-                           pack_sequence_as, prune_nest_like)
+from alf.nest.nest import (
+    Nest,
+    NestedTensor,
+    assert_same_structure,
+    flatten,
+    get_field,
+    is_nested,
+    map_structure,
+    pack_sequence_as,
+    prune_nest_like,
+)
 from alf.tensor_specs import TensorSpec
 
 __all__ = [
@@ -197,7 +206,8 @@ def get_outer_rank(tensors: NestedTensor, specs: Nest) -> int:
     for tensor, spec in zip(flatten(tensors), flatten(specs)):
         rank = tensor.ndim - spec.ndim
         if rank < 0 or tuple(tensor.shape[rank:]) != spec.shape:
-            raise ValueError(f"get_outer_rank: expected a shape that ends with {spec.shape}, got {tuple(tensor.shape)}.")
+            raise ValueError(f"get_outer_rank: expected a shape that ends with {spec.shape}, got "
+                             f"{tuple(tensor.shape)}.")
         ranks.add(rank)
     if len(ranks) != 1:
         raise ValueError(f"get_outer_rank: expected one number of batch dimensions, got {sorted(ranks)}.")

@@ -201,7 +201,8 @@ class SummaryWriter:
         if self._events is None:
             from tensorboard.compat.proto.event_pb2 import Event
 
-            unique = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{_num_event_files}"
+            # TensorBoard reads the files of a directory in the order of their names.
+            unique = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{_num_event_files:06d}"
             events = AppendFile(os.path.join(self._dir, f"events.out.tfevents.{unique}"))
             events.write(
                 encode_record(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())

@@ -19,8 +19,8 @@ class SelectObservation(BaseObservationWrapper):
 
     Args:
         env: a Gymnasium environment.
-        elements: indices to keep, ``[0, 2]``; or groups by name, ``{"position": [0, 2], "velocity": [1, 3]}``, which make
-            the observation a dictionary.
+        elements: indices to keep, ``[0, 2]``; or groups by name, ``{"position": [0, 2], "velocity": [1, 3]}``,
+            which make the observation a dictionary.
         fields: dotted paths of the vectors; None: the observation is one vector.
     Raises:
         ValueError: if an observation is not a vector or has no such element.

@@ -1,10 +1,16 @@
 """alf: reinforcement learning from one Python conf file.
 
-The face of the package: its public names, each imported when it is first used, so that ``import alf`` costs next to nothing.
+The face of the package: its public names, each imported when it is first used, so that ``import alf`` costs next to
+nothing.
 """
 
+import difflib
+import functools
 import importlib
+import importlib.util
+import pkgutil
 import sys
+import types
 
 __version__ = "0.1.0"
 
@@ -49,10 +55,6 @@ _NAMES = {
     "set_default_device": "alf.device_ctx:set_default_device",
     "validate_pre_configs": "alf.config_util:validate_pre_configs",
 }
-_ROOMS = ("algorithms", "bin", "config_helpers", "config_util", "data_structures", "device_ctx", "environments", "examples",
-          "experience_replayers", "initializers", "layers", "metrics", "nest", "networks", "norm_layers", "optimizers",
-          "progress", "summary", "tensor_specs", "trainers", "utils")
-_NAMES.update((room, f"alf.{room}") for room in _ROOMS)
 
 __all__ = ["__version__", *sorted(_NAMES)]
 
@@ -60,7 +62,7 @@ __all__ = ["__version__", *sorted(_NAMES)]
 def __getattr__(name: str):
     where = _NAMES.get(name)
     if where is None:
-        raise AttributeError(f"module 'alf' has no attribute {name!r}")
+        return _import_submodule(sys.modules[__name__], name)
     module_name, _, attribute = where.partition(":")
     module = importlib.import_module(module_name)
     value = getattr(module, attribute) if attribute else module
@@ -69,5 +71,38 @@ def __getattr__(name: str):
 
 
 def __dir__():
-    return __all__
+    return sorted({*__all__, *_submodules(sys.modules[__name__])})
 
+
+def _submodules(package: types.ModuleType) -> list:
+    return [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")]
+
+
+def _import_submodule(package: types.ModuleType, name: str) -> types.ModuleType:
+    """Return ``package.name``, a module that nobody has imported yet: confs write ``alf.utils.dist_utils.f`` at once.
+
+    Raises:
+        AttributeError: if there is none, naming the nearest names.
+    """
+    full_name = f"{package.__name__}.{name}"
+    if not name.startswith("__") and importlib.util.find_spec(full_name) is not None:
+        return importlib.import_module(full_name)
+    known = [] if name.startswith("_") else {*dir(package), *_submodules(package)}
+    nearest = difflib.get_close_matches(name, known, n=2)
+    hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+    raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}.{hint}", name=name, obj=package)
+
+
+class _Package(types.ModuleType):
+    """A package whose submodules are imported when they are first reached as attributes."""
+
+    def __setattr__(self, name: str, value) -> None:
+        # The import system binds each submodule here, whoever imports it; packages among them become lazy likewise.
+        is_submodule = isinstance(value, types.ModuleType) and value.__name__ == f"{self.__name__}.{name}"
+        if is_submodule and hasattr(value, "__path__"):
+            vars(value).setdefault("__getattr__", functools.partial(_import_submodule, value))
+            value.__class__ = _Package
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,23 +1,26 @@
 """What conf files use beside `alf.config`: specs of the environment, which is created when they are first asked for."""
 
 import ast
+import contextlib
 import math
 import os
-from typing import List, Optional
+import sys
+from typing import Any, Callable, Iterator, List, Optional, Tuple
 
-from absl import logging
+import torch
 
 from alf import config_util
 from alf.algorithms import config as trainer_config  # noqa: F401  (defines the address TrainerConfig)
 from alf.algorithms.data_transformer import create_data_transformer
+from alf.environments.alf_environment import AlfEnvironment
 from alf.environments.utils import create_environment
 from alf.nest import Nest
 from alf.utils import common
 
 __all__ = [
-    "adjust_config_by_multi_process_divider", "close_env", "get_action_spec", "get_data_transformer", "get_env",
-    "get_observation_spec", "get_raw_observation_spec", "get_reward_spec", "parse_config", "random_seed",
-    "use_env"
+    "adjust_config_by_multi_process_divider", "close_env", "environment_made_by", "get_action_spec",
+    "get_data_transformer", "get_env", "get_observation_spec", "get_raw_observation_spec", "get_reward_spec",
+    "parse_config", "random_seed", "use_env", "use_random_seed"
 ]
 
 _data_transformer = None
@@ -29,7 +32,10 @@ def _create_env() -> None:
     use_env(create_environment(seed=common.set_random_seed(random_seed())))
 
 
-def use_env(env) -> None:
+common.set_env_factory(_create_env)
+
+
+def use_env(env: AlfEnvironment) -> None:
     """Make ``env`` the environment of the conf, and create the data transformers of the trainer for it."""
     global _data_transformer
     common.set_global_env(env)
@@ -38,16 +44,33 @@ def use_env(env) -> None:
     common.set_transformed_observation_spec(_data_transformer.transformed_observation_spec)
 
 
+@contextlib.contextmanager
+def environment_made_by(make: Callable[[], AlfEnvironment]) -> Iterator[None]:
+    """Context in which the environment of the conf is ``make()``, not that of training.
+
+    For evaluation and play, where a conf that asks for specs must not start all environments of the training.
+    """
+    common.set_env_factory(lambda: use_env(make()))
+    try:
+        yield
+    finally:
+        common.set_env_factory(_create_env)
+
+
 def random_seed() -> int:
     """Return ``TrainerConfig.random_seed``; if it is None, a seed drawn once for this run."""
-    global _random_seed
+    configured = config_util.get_config_value("TrainerConfig.random_seed")
+    if configured is not None:
+        return configured
     if _random_seed is None:
-        configured = config_util.get_config_value("TrainerConfig.random_seed")
-        _random_seed = int.from_bytes(os.urandom(4), "little") & 0x7fffffff if configured is None else configured
+        use_random_seed(int.from_bytes(os.urandom(4), "little") & 0x7fffffff)
     return _random_seed
 
 
-common.set_env_factory(_create_env)
+def use_random_seed(seed: int) -> None:
+    """Let :func:`random_seed` return ``seed`` where the conf sets none: a run that resumes keeps the one it drew."""
+    global _random_seed
+    _random_seed = seed
 
 
 def get_env():
@@ -112,7 +135,7 @@ def adjust_config_by_multi_process_divider(ddp_rank: int, multi_process_divider:
         config_util.config1("TrainerConfig.evaluate", False, raise_if_used=False)
 
 
-def _parse_conf_param(conf_param: str) -> tuple:
+def _parse_conf_param(conf_param: str) -> Tuple[str, Any, str]:
     """Return name, value and expression of ``name=expression``.
 
     Raises:
@@ -126,22 +149,19 @@ def _parse_conf_param(conf_param: str) -> tuple:
         return name, ast.literal_eval(expression), expression
     except (ValueError, SyntaxError):
         pass
-    import alf
-    import torch
     try:
-        return name, eval(expression, {"alf": alf, "torch": torch, "math": math}), expression
+        return name, eval(expression, {"alf": sys.modules["alf"], "torch": torch, "math": math}), expression
     except Exception as error:
         raise ValueError(f"--conf_param: the value of {name} is not a Python expression: {expression!r} "
                          f"({type(error).__name__}: {error}). Quote strings: {name}='\"text\"'.") from error
 
 
-def parse_config(conf_file: str, conf_params: Optional[List[str]], create_env: bool = True) -> None:
-    """Load a conf, with values that win over those in the file.
+def parse_config(conf_file: str, conf_params: Optional[List[str]]) -> None:
+    """Load a conf, with values that win over those in the file, and create its environment.
 
     Args:
         conf_file: path of the conf.
         conf_params: ``name=value`` strings; a value is a Python expression that may use ``alf``, ``torch``, ``math``.
-        create_env: create the environment of the conf.
     Raises:
         ValueError: if a name does not exist or a value is not an expression.
     """
@@ -151,6 +171,4 @@ def parse_config(conf_file: str, conf_params: Optional[List[str]], create_env: b
                            sources={name: source for name, _, source in parsed})
     config_util.load_config(conf_file)
     config_util.validate_pre_configs()
-    if create_env:
-        get_env()
-    logging.debug("loaded %s", conf_file)
+    get_env()

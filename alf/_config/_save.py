@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import sys
 from collections.abc import Iterator
 
 from alf._config._conf_files import ConfFile, loaded_conf
@@ -86,6 +88,9 @@ def _pre_config_lines() -> list[str]:
         try:
             if source is None:
                 source = to_source(setting.value, modules)
+            else:
+                names = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+                modules |= names & sys.modules.keys()
         except NotWritable as error:
             raise ConfigError(
                 f"alf.save_config: the pre-config {name} ({setting.place}) cannot be written to a file: "

@@ -12,6 +12,7 @@ FLAGS = flags.FLAGS
 
 def _define_flags() -> None:
     _command.define_run_flags("Conf file; by default that of the run.")
+    flags.adopt_module_key_flags(_command)
     flags.DEFINE_integer("checkpoint_step", None, "Iteration of the checkpoint; by default the newest.")
     flags.DEFINE_integer("random_seed", 0, "Seed of policy and environments.")
     flags.DEFINE_integer("num_episodes", 100, "Episodes to play.", lower_bound=1)
@@ -24,20 +25,17 @@ def main(_) -> None:
     import json
     import os
 
-    from alf.trainers import _run_directory
-    from alf.trainers._setup import acting_algorithm
+    from alf.trainers._acting import acting
     from alf.trainers.policy_trainer import play
-    from alf.utils import common
 
-    root_dir = common.abs_path(FLAGS.root_dir)
-    conf = _command.resolve_conf(FLAGS.conf) if FLAGS.conf else _run_directory.conf_of_run(root_dir)
-    with acting_algorithm(root_dir, conf, FLAGS.conf_param,
-                          num_environments=min(FLAGS.num_environments, FLAGS.num_episodes),
-                          random_seed=FLAGS.random_seed) as (env, algorithm):
+    root_dir = _command.root_dir()
+    num_environments = min(FLAGS.num_environments, FLAGS.num_episodes)
+    with _command.preparing(), acting(root_dir, _command.conf_file(), FLAGS.conf_param, num_environments,
+                                      FLAGS.random_seed) as made:
         result = play(
             root_dir,
-            env,
-            algorithm,
+            made.env,
+            made.algorithm,
             checkpoint_step="latest" if FLAGS.checkpoint_step is None else FLAGS.checkpoint_step,
             num_episodes=FLAGS.num_episodes,
             render=False)
@@ -46,14 +44,16 @@ def main(_) -> None:
     report = {
         "root_dir": root_dir,
         "checkpoint_step": result.checkpoint_step,
+        "random_seed": FLAGS.random_seed,
         "num_episodes": len(returns),
         "mean_return": returns.mean(0).tolist(),
         "std_return": returns.std(0).tolist(),
         "mean_length": sum(lengths) / len(lengths),
-        "episodes": [{"return": episode.episode_return, "length": episode.length} for episode in result.episodes],
+        "episodes": [{"environment": episode.env_id, "return": episode.episode_return, "length": episode.length}
+                     for episode in result.episodes],
     }
     path = FLAGS.output_file or os.path.join(root_dir, f"evaluation-{result.checkpoint_step}.json")
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         json.dump(report, file, indent=2)
     print(f"checkpoint {result.checkpoint_step}: mean return {report['mean_return']}, standard deviation "
           f"{report['std_return']}, mean length {report['mean_length']:.1f}, {len(returns)} episodes")

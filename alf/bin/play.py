@@ -9,33 +9,41 @@ FLAGS = flags.FLAGS
 
 def _define_flags() -> None:
     _command.define_run_flags("Conf file; by default that of the run.")
+    flags.adopt_module_key_flags(_command)
     flags.DEFINE_integer("checkpoint_step", None, "Iteration of the checkpoint; by default the newest.")
     flags.DEFINE_integer("random_seed", None, "Seed; by default a new one every time.")
     flags.DEFINE_integer("num_episodes", 10, "Episodes to play.", lower_bound=1)
-    flags.DEFINE_float("sleep_time_per_step", 0.01, "Seconds to wait after each shown step.")
+    flags.DEFINE_float("sleep_time_per_step", 0.01, "Seconds to wait after each shown step.", lower_bound=0)
     flags.DEFINE_string("record_file", None, "Write an .mp4 instead of showing a window.")
-    flags.DEFINE_integer("last_step_repeats", 0, "Show the last frame of an episode so many times more.")
-    flags.DEFINE_integer("append_blank_frames", 0, "Black frames after each episode of a video.")
+    flags.DEFINE_integer("last_step_repeats", 0, "Show the last frame of an episode so many times more.", lower_bound=0)
+    flags.DEFINE_integer("append_blank_frames", 0, "Black frames after each episode of a video.", lower_bound=0)
     flags.DEFINE_bool("render", True, "Show a window.")
     flags.DEFINE_bool("selective_mode", False, "Record only the worst and the best episode.")
     flags.DEFINE_string("ignored_parameter_prefixes", "", "Comma separated prefixes of parameters not to load.")
 
 
+def _silence_sdl(shows_window: bool) -> None:
+    """Keep SDL, with which many environments draw, from greeting, and from looking for a screen that is not needed."""
+    import os
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    if not shows_window:
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+        os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+
+
 def main(_) -> None:
     """Read the flags and play."""
-    from alf.trainers import _run_directory
-    from alf.trainers._setup import acting_algorithm
-    from alf.trainers.policy_trainer import play
-    from alf.utils import common
+    _silence_sdl(shows_window=FLAGS.render and not FLAGS.record_file)
 
-    root_dir = common.abs_path(FLAGS.root_dir)
-    conf = _command.resolve_conf(FLAGS.conf) if FLAGS.conf else _run_directory.conf_of_run(root_dir)
-    with acting_algorithm(root_dir, conf, FLAGS.conf_param, num_environments=1,
-                          random_seed=FLAGS.random_seed) as (env, algorithm):
+    from alf.trainers._acting import acting
+    from alf.trainers.policy_trainer import play
+
+    root_dir = _command.root_dir()
+    with _command.preparing(), acting(root_dir, _command.conf_file(), FLAGS.conf_param, 1, FLAGS.random_seed) as made:
         result = play(
             root_dir,
-            env,
-            algorithm,
+            made.env,
+            made.algorithm,
             checkpoint_step="latest" if FLAGS.checkpoint_step is None else FLAGS.checkpoint_step,
             num_episodes=FLAGS.num_episodes,
             sleep_time_per_step=FLAGS.sleep_time_per_step,

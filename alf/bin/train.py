@@ -1,4 +1,6 @@
-"""Trains as a conf says: ``python -m alf.bin.train --conf my_conf.py --root_dir out``. The same command again resumes."""
+"""Trains as a conf says: ``python -m alf.bin.train --conf my_conf.py --root_dir out``. The same again resumes."""
+
+from typing import List, Optional
 
 from absl import flags
 
@@ -9,12 +11,13 @@ FLAGS = flags.FLAGS
 
 def _define_flags() -> None:
     _command.define_run_flags("Conf file, or the name of an example. May be left out to resume a run.")
+    flags.adopt_module_key_flags(_command)
     flags.DEFINE_bool("force_torch_deterministic", True, "Use deterministic algorithms of PyTorch where there are any.")
-    flags.DEFINE_integer("num_threads", None, "Threads of PyTorch; by default one, which is quickest for small networks.")
+    flags.DEFINE_integer("num_threads", 1, "Threads of PyTorch; one is quickest for small networks.", lower_bound=1)
 
 
-def train(root_dir: str, conf: str, conf_params: list) -> None:
-    """Train a run.
+def train(root_dir: str, conf: str, conf_params: Optional[List[str]]) -> None:
+    """Train a run, or go on with it.
 
     Args:
         root_dir: its directory.
@@ -22,14 +25,19 @@ def train(root_dir: str, conf: str, conf_params: list) -> None:
         conf_params: ``name=expression`` strings that win over the conf.
     """
     from alf.algorithms.config import TrainerConfig
-    from alf.config_helpers import close_env, parse_config
+    from alf.config_helpers import close_env, parse_config, use_random_seed
     from alf.trainers import _run_directory
     from alf.trainers.policy_trainer import RLTrainer
 
-    _run_directory.check_belongs_to(root_dir, conf)
     try:
-        parse_config(conf, conf_params)
-        RLTrainer(TrainerConfig(root_dir=root_dir, conf_file=conf)).train()
+        with _command.preparing():
+            _run_directory.check_belongs_to(root_dir, conf)
+            earlier = _run_directory.read_run(root_dir)
+            if earlier is not None:
+                use_random_seed(earlier["seed"])
+            parse_config(conf, conf_params)
+            trainer = RLTrainer(TrainerConfig(root_dir=root_dir, conf_file=conf))
+        trainer.train()
     finally:
         close_env()
 
@@ -38,16 +46,12 @@ def main(_) -> None:
     """Read the flags and train."""
     import torch
 
-    from alf.trainers import _run_directory
-    from alf.utils import common
-
-    root_dir = common.abs_path(FLAGS.root_dir)
-    conf = _command.resolve_conf(FLAGS.conf) if FLAGS.conf else _run_directory.conf_of_run(root_dir)
-    torch.set_num_threads(FLAGS.num_threads or 1)
+    torch.set_num_threads(FLAGS.num_threads)
     if FLAGS.force_torch_deterministic:
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # The same as use_deterministic_algorithms(True, warn_only=True), which takes a second to import the compiler.
+        torch.set_deterministic_debug_mode("warn")
         torch.backends.cudnn.benchmark = False
-    train(root_dir, conf, FLAGS.conf_param)
+    train(_command.root_dir(), _command.conf_file(), FLAGS.conf_param)
 
 
 if __name__ == "__main__":

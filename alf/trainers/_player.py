@@ -1,6 +1,8 @@
 """Shows, records and measures a trained policy."""
 
+import contextlib
 import os
+import sys
 import time
 from typing import Any, List, NamedTuple, Optional, Union
 
@@ -8,8 +10,8 @@ import numpy as np
 import torch
 from absl import logging
 
-from alf.trainers.evaluator import Episode, run_episodes
-from alf.utils.checkpoint_utils import Checkpointer
+from alf.trainers._episodes import Episode, run_episodes
+from alf.utils.checkpoint_utils import Checkpointer, CheckpointError
 
 
 class PlayResult(NamedTuple):
@@ -23,14 +25,21 @@ class PlayResult(NamedTuple):
 
 
 class _Window:
-    """A window that shows frames, made by pygame, which comes with Gymnasium's own graphical environments."""
+    """A window that shows frames, made by pygame, which comes with Gymnasium's own graphical environments.
+
+    Raises:
+        ImportError: if there is no pygame.
+        ValueError: if there is no screen.
+    """
 
     def __init__(self):
+        instead = "Pass --norender, or --record_file=out.mp4."
+        if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise ValueError(f"play: there is no screen: neither DISPLAY nor WAYLAND_DISPLAY is set. {instead}")
         try:
             import pygame
         except ImportError:
-            raise ImportError("play: a window needs pygame: pip install pygame-ce. Or pass --norender, or "
-                              "--record_file=out.mp4.") from None
+            raise ImportError(f"play: a window needs pygame: pip install pygame-ce. {instead}") from None
         self._pygame = pygame
         pygame.display.init()
         self._screen = None
@@ -59,15 +68,15 @@ def load_algorithm(root_dir: str, algorithm, checkpoint_step: Union[int, str] = 
         checkpoint_step: iteration of the checkpoint, or "latest".
         ignored_parameter_prefixes: parameters that keep their values.
     Raises:
-        ValueError: if the run has no such checkpoint.
+        CheckpointError: if the run has no such checkpoint, or it does not fit.
     """
     directory = os.path.join(root_dir, "train", "algorithm")
     checkpointer = Checkpointer(directory, algorithm=algorithm)
     if not checkpointer.has_checkpoint(checkpoint_step):
-        has = sorted(int(name.split("-")[1]) for name in os.listdir(directory)
-                     if name.startswith("ckpt-")) if os.path.isdir(directory) else []
-        raise ValueError(f"{root_dir}: expected a run with checkpoint {checkpoint_step}, found {has or 'none'}. "
-                         "Train with this --root_dir first, or choose another checkpoint.")
+        names = os.listdir(directory) if os.path.isdir(directory) else []
+        steps = sorted(int(name.removeprefix("ckpt-")) for name in names if name.startswith("ckpt-"))
+        raise CheckpointError(f"{root_dir}: there is no checkpoint {checkpoint_step}, but {steps or 'none at all'}. "
+                              "Choose one of these, or train with this --root_dir first.")
     return checkpointer.load(
         checkpoint_step,
         ignored_parameter_prefixes=list(ignored_parameter_prefixes),
@@ -103,19 +112,20 @@ def play(root_dir: str,
         selective_mode: record only the episode with the lowest and that with the highest return.
         ignored_parameter_prefixes: parameters that are not loaded.
     Raises:
-        ValueError: if the run has no such checkpoint, or several environments are to be shown.
+        CheckpointError: if the run has no such checkpoint.
+        ValueError: if several environments are to be shown.
     """
     step = load_algorithm(root_dir, algorithm, checkpoint_step, ignored_parameter_prefixes)
-    if (record_file or render) and env.batch_size != 1:
+    if not record_file and not render:
+        return PlayResult(step, run_episodes(env, algorithm, num_episodes))
+    if env.batch_size != 1:
         raise ValueError(f"play: expected one environment to show or record, got {env.batch_size}.")
-    screen = _Recorder(env, record_file, last_step_repeats, append_blank_frames, selective_mode) if record_file else (
-        _Show(env, sleep_time_per_step, last_step_repeats) if render else None)
-    try:
-        episodes = run_episodes(env, algorithm, num_episodes, None if screen is None else screen.observe)
-    finally:
-        if screen is not None:
-            screen.close()
-    return PlayResult(step, episodes)
+    if record_file:
+        screen = _Recorder(env, record_file, last_step_repeats, append_blank_frames, selective_mode)
+    else:
+        screen = _Show(env, sleep_time_per_step, last_step_repeats)
+    with contextlib.closing(screen):
+        return PlayResult(step, run_episodes(env, algorithm, num_episodes, screen.observe))
 
 
 class _Show:

@@ -25,11 +25,12 @@ class RngState:
         return state
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
-        """Set the states of all generators that ``state`` has."""
+        """Set the states of all generators that ``state`` and this machine have."""
         python, array = state["python"], state["numpy"]
         random.setstate((python["version"], tuple(python["internal"]), python["gauss_next"]))
         np.random.set_state((array["name"], array["keys"].numpy().astype(np.uint32), array["position"],
                              array["has_gauss"], array["cached"]))
         torch.set_rng_state(state["torch"])
-        if "cuda" in state and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda"])
+        for device, cuda_state in enumerate(state.get("cuda", ())):
+            if device < torch.cuda.device_count():
+                torch.cuda.set_rng_state(cuda_state, device)

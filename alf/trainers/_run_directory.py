@@ -1,15 +1,19 @@
 """What a run leaves in its directory so that a person, or the same command, can take it up again."""
 
+import contextlib
 import difflib
+import errno
+import fcntl
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
 import shlex
+import socket
 import sys
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterable, Iterator, Optional, Tuple
 
 from absl import logging
 
@@ -17,44 +21,30 @@ from alf import config_util
 from alf.utils import git_utils
 
 _RUN_FILE = "run.json"
+_LOCK_FILE = ".lock"
 _PACKAGES = ("alf-rl", "torch", "numpy", "gymnasium", "optree", "ale-py", "mujoco")
 
 
-def _versions() -> Dict[str, str]:
-    versions = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def command_line() -> str:
-    """Return the command of this process as one would type it."""
-    return " ".join(shlex.quote(argument) for argument in ["python", *_module_arguments()])
-
-
-def _module_arguments():
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    if spec is not None and spec.name:
-        return ["-m", spec.name, *sys.argv[1:]]
-    return sys.argv
+class RunDirectoryError(ValueError):
+    """A run directory cannot be used as asked; the text says why and what to do."""
 
 
 def read_run(root_dir: str) -> Optional[Dict[str, Any]]:
     """Return what ``run.json`` of a run directory says; None if there is none.
 
     Raises:
-        ValueError: if it is damaged.
+        RunDirectoryError: if it is damaged.
     """
     path = pathlib.Path(root_dir, _RUN_FILE)
-    if not path.exists():
-        return None
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise RunDirectoryError(f"{path}: cannot be read: {error}.") from None
     except ValueError as error:
-        raise ValueError(f"{path}: not a JSON file ({error}). Delete it to take up the run without its record.") from None
+        raise RunDirectoryError(
+            f"{path}: not a JSON file ({error}). Delete it to take up the run without its record.") from None
 
 
 def check_belongs_to(root_dir: str, conf_file: str) -> None:
@@ -64,15 +54,16 @@ def check_belongs_to(root_dir: str, conf_file: str) -> None:
         root_dir: directory of the run.
         conf_file: path of the conf.
     Raises:
-        ValueError: if the directory holds the run of a conf of another name.
+        RunDirectoryError: if the directory holds the run of a conf of another name.
     """
     run = read_run(root_dir)
-    if run is None or not conf_file or _is_inside(conf_file, root_dir):
+    if run is None or _is_inside(conf_file, root_dir):
         return
     if os.path.basename(run["conf_file"]) != os.path.basename(conf_file):
-        raise ValueError(f"--root_dir {root_dir}: expected an empty directory or a run of {conf_file}, got a run of "
-                         f"{run['conf_file']} (begun {run['begun']}). Choose another --root_dir, or delete this one.")
-    now = pathlib.Path(conf_file).read_text()
+        raise RunDirectoryError(
+            f"--root_dir {root_dir}: expected an empty directory or a run of {conf_file}, got a run of "
+            f"{run['conf_file']} (begun {run['begun']}). Choose another --root_dir, or delete this one.")
+    now = pathlib.Path(conf_file).read_text(encoding="utf-8", errors="replace")
     changes = list(difflib.unified_diff(run["conf"].splitlines(), now.splitlines(), "run", "now", lineterm="", n=0))
     if changes:
         logging.warning("%s changed since the run in %s began; it goes on with the new one:\n%s", conf_file, root_dir,
@@ -88,52 +79,117 @@ def conf_of_run(root_dir: str) -> str:
     """Return the path of the conf that a run directory holds.
 
     Raises:
-        FileNotFoundError: if it holds none.
+        RunDirectoryError: if it holds none.
     """
     path = pathlib.Path(root_dir, "alf_config.py")
-    if not path.exists():
-        raise FileNotFoundError(f"--root_dir {root_dir}: no run there (no alf_config.py). Pass --conf to begin one.")
+    if not path.is_file():
+        raise RunDirectoryError(f"--root_dir {root_dir}: no run there (no alf_config.py). Pass --conf to begin one.")
     return str(path)
+
+
+@contextlib.contextmanager
+def locked(root_dir: str) -> Iterator[None]:
+    """Context in which no other trainer can take up the run; the directory is made if it does not exist.
+
+    The lock ends with the process, however that ends.
+
+    Raises:
+        RunDirectoryError: if another trainer has it, or the directory cannot be written.
+    """
+    path = os.path.join(root_dir, _LOCK_FILE)
+    try:
+        os.makedirs(root_dir, exist_ok=True)
+        file = open(path, "a+", encoding="utf-8")
+    except OSError as error:
+        raise RunDirectoryError(f"--root_dir {root_dir}: expected a directory that can be written, got: {error}. "
+                                "Choose another --root_dir.") from None
+    with file:
+        try:
+            # A lock of the process, not of the open file: processes that it starts do not hold it on.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                logging.warning("%s: this file system has no locks (%s): see to it that only one trains there.", path,
+                                error)
+            else:
+                file.seek(0)
+                raise RunDirectoryError(f"--root_dir {root_dir}: a trainer is at work there already: "
+                                        f"{file.read().strip()}. End it first, or choose another --root_dir.") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {_now()}\n")
+        file.flush()
+        yield
 
 
 def write_run(root_dir: str, conf_file: str, seed: int) -> None:
     """Write the conf that runs again, command line, versions, git revision and diff, and seed.
 
-    Files: ``alf_config.py`` with ``config_files/``, ``run.json``, ``git.diff`` (if the code is a changed checkout).
+    Files: ``alf_config.py`` with ``config_files/``, ``run.json``, and ``<name>.diff`` of code that was changed.
     """
     path = pathlib.Path(root_dir)
-    path.mkdir(parents=True, exist_ok=True)
-    resumed_from_copy = _is_inside(conf_file, root_dir)
-    if not resumed_from_copy:
-        config_util.save_config(str(path / "alf_config.py"))
-    code = os.path.dirname(os.path.dirname(os.path.abspath(config_util.__file__)))
+    config_util.save_config(str(path / "alf_config.py"))
     earlier = read_run(root_dir)
-    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    from_copy = earlier is not None and _is_inside(conf_file, root_dir)
+    revisions = {}
+    for name, code in repositories().items():
+        revisions[name] = git_utils.get_revision(code)
+        diff = git_utils.get_diff(code)
+        if diff:
+            (path / f"{name}.diff").write_text(diff, encoding="utf-8")
     run = {
-        "conf_file": earlier["conf_file"] if resumed_from_copy else conf_file,
-        "conf": earlier["conf"] if resumed_from_copy else pathlib.Path(conf_file).read_text(),
+        "conf_file": earlier["conf_file"] if from_copy else conf_file,
+        "conf": earlier["conf"] if from_copy else pathlib.Path(conf_file).read_text(encoding="utf-8", errors="replace"),
         "command_line": command_line(),
         "seed": seed,
-        "begun": now if earlier is None else earlier["begun"],
-        "starts": ([] if earlier is None else earlier["starts"]) + [now],
+        "begun": _now() if earlier is None else earlier["begun"],
+        "starts": ([] if earlier is None else earlier["starts"]) + [_now()],
         "versions": _versions(),
-        "git_revision": git_utils.get_revision(code),
+        "git_revisions": revisions,
     }
-    diff = git_utils.get_diff(code)
-    if diff:
-        (path / "git.diff").write_text(diff)
     temporary = path / (_RUN_FILE + ".tmp")
-    temporary.write_text(json.dumps(run, indent=2))
+    temporary.write_text(json.dumps(run, indent=2), encoding="utf-8")
     temporary.replace(path / _RUN_FILE)
 
 
-def told_configs(configs) -> str:
-    """Return ``name = value`` lines of ``(name, value)`` pairs."""
-    return "\n".join(f"{name} = {value!r}" for name, value in configs)
+def repositories() -> Dict[str, str]:
+    """Return the directories of the code to record, by name: ours, and those in ``ALF_SNAPSHOT_REPO_ROOTS``."""
+    roots = [os.path.dirname(os.path.abspath(config_util.__file__))]
+    roots += filter(None, os.environ.get("ALF_SNAPSHOT_REPO_ROOTS", "").split(os.pathsep))
+    return {os.path.basename(os.path.normpath(root)): root for root in roots}
 
 
 def write_configs(root_dir: str) -> None:
-    """Write which configured values were used and which were not: ``operative_configs.txt``, ``inoperative_configs.txt``."""
-    path = pathlib.Path(root_dir)
-    (path / "operative_configs.txt").write_text(told_configs(config_util.get_operative_configs()) + "\n")
-    (path / "inoperative_configs.txt").write_text(told_configs(config_util.get_inoperative_configs()) + "\n")
+    """Write ``operative_configs.txt`` and ``inoperative_configs.txt``: which values were used, and which were not.
+
+    If the disk does not take them, that is told; it is no reason to end a training.
+    """
+    for kind, configs in (("operative", config_util.get_operative_configs()),
+                          ("inoperative", config_util.get_inoperative_configs())):
+        path = pathlib.Path(root_dir, f"{kind}_configs.txt")
+        try:
+            path.write_text(_told_configs(configs), encoding="utf-8")
+        except OSError as error:
+            logging.warning("%s cannot be written: %s", path, error)
+
+
+def _told_configs(configs: Iterable[Tuple[str, Any]]) -> str:
+    return "".join(f"{name} = {value!r}\n" for name, value in configs)
+
+
+def command_line() -> str:
+    """Return the command of this process as one would type it."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    program = ["-m", spec.name] if spec is not None and spec.name else sys.argv[:1]
+    return " ".join(shlex.quote(argument) for argument in ["python", *program, *sys.argv[1:]])
+
+
+def _versions() -> Dict[str, str]:
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")

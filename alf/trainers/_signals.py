@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 
 from absl import logging
@@ -10,18 +11,20 @@ _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 class LeaveRequested(SystemExit):
-    """Ends a trainer that was asked to leave, after it saved; its code is that of the signal: 130 or 143."""
+    """Ends a trainer that was asked to leave; its code is that of the signal: 130 or 143."""
 
 
 class Signals:
     """Collects signals while a trainer runs; the trainer asks between iterations.
 
-    The first Ctrl-C or SIGTERM asks to save and leave, the second leaves at once without saving. SIGUSR2 asks for a
-    checkpoint, SIGUSR1 opens the debugger. SIGHUP, of a terminal that closes, is ignored: training goes on.
+    The first Ctrl-C or SIGTERM asks to save and leave, the second leaves at once without saving, the third does not
+    even close anything. SIGUSR2 asks for a checkpoint, SIGUSR1 opens the debugger. SIGHUP, of a terminal that closes,
+    is ignored: training goes on.
     """
 
     def __init__(self):
-        self.leave_signal = None
+        self._leave_signal = None
+        self._num_leave_signals = 0
         self._checkpoint_requested = False
         self._outer_handlers = {}
 
@@ -41,19 +44,31 @@ class Signals:
         for number, handler in self._outer_handlers.items():
             signal.signal(number, handler)
 
+    @property
+    def leaving(self) -> bool:
+        """Whether a signal asked to leave."""
+        return self._leave_signal is not None
+
     def _leave(self, number, frame):
-        if self.leave_signal is not None:
-            os.write(2, b"\nLeaving at once; the last checkpoint is kept.\n")
+        self._num_leave_signals += 1
+        self._leave_signal = number
+        if self._num_leave_signals == 1:
+            _tell("Finishing this iteration and saving a checkpoint; once more to leave at once.")
+        elif self._num_leave_signals == 2:
+            _tell("Leaving at once; the last checkpoint is kept.")
             raise LeaveRequested(_EXIT_CODES[number])
-        self.leave_signal = number
-        os.write(2, b"\nFinishing this iteration and saving a checkpoint; once more to leave at once.\n")
+        else:  # the environments end with their parent
+            os._exit(_EXIT_CODES[number])
 
     def _checkpoint(self, number, frame):
         self._checkpoint_requested = True
 
     def _debug(self, number, frame):
+        if not sys.stdin or not sys.stdin.isatty():
+            logging.warning("SIGUSR1 asks for the debugger, which needs a terminal.")
+            return
         import pdb
-        logging.info("SIGUSR1: debugger; 'c' goes on training")
+        _tell("SIGUSR1: debugger; 'c' goes on training.")
         pdb.Pdb().set_trace(frame)
 
     def take_checkpoint_request(self) -> bool:
@@ -61,7 +76,14 @@ class Signals:
         requested, self._checkpoint_requested = self._checkpoint_requested, False
         return requested
 
-    def leave_if_requested(self) -> None:
-        """Raise LeaveRequested with the exit code of the signal, if one asked to leave."""
-        if self.leave_signal is not None:
-            raise LeaveRequested(_EXIT_CODES[self.leave_signal])
+    def leave(self) -> None:
+        """Raise LeaveRequested with the exit code of the signal that asked to leave."""
+        raise LeaveRequested(_EXIT_CODES[self._leave_signal])
+
+
+def _tell(text: str) -> None:
+    """Write a line to the standard error, without Python's streams: the signal may have interrupted their lock."""
+    try:
+        os.write(2, f"\n{text}\n".encode())
+    except OSError:
+        pass  # nobody is watching any more

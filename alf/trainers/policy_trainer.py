@@ -1,20 +1,25 @@
 """Trainers: iterate, evaluate, write summaries and checkpoints, resume."""
 
 import abc
+import contextlib
+import cProfile
 import os
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterator, Optional
 
+import numpy as np
 import torch
 from absl import logging
 
-from alf import config_util, progress, summary
+from alf import progress, summary
 from alf.algorithms.config import TrainerConfig
 from alf.config_helpers import get_data_transformer, get_env, random_seed
 from alf.trainers import _run_directory
 from alf.trainers._player import play  # noqa: F401  (public here)
 from alf.trainers._progress_view import ProgressView, told_duration
 from alf.trainers._rng_state import RngState
+from alf.trainers._run_log import logged_to
+from alf.trainers._settings import summarize_settings
 from alf.trainers._signals import Signals
 from alf.trainers.evaluator import Evaluator, SyncEvaluator, create_eval_environment
 from alf.utils import common
@@ -60,6 +65,7 @@ class Trainer(abc.ABC):
         self._algorithm = None
         self._checkpointer: Optional[Checkpointer] = None
         self._writer = None
+        self._evaluator = None
         self._view = ProgressView()
         self._checkpointed_at = time.monotonic()
 
@@ -78,8 +84,12 @@ class Trainer(abc.ABC):
         """Return what to show while training, by name."""
 
     @abc.abstractmethod
-    def _evaluate(self) -> None:
-        """Evaluate the policy as it is now."""
+    def _create_evaluator(self) -> Any:
+        """Return what evaluates, with the methods of SyncEvaluator."""
+
+    @abc.abstractmethod
+    def _evaluate(self, give_up: Callable[[], bool]) -> None:
+        """Evaluate the policy as it is now, unless ``give_up()`` becomes true before it can begin."""
 
     @abc.abstractmethod
     def _checkpointed_modules(self) -> Dict[str, Any]:
@@ -101,77 +111,116 @@ class Trainer(abc.ABC):
         return self._algorithm
 
     def train(self) -> None:
-        """Run until the end, or until a signal asks to leave.
+        """Run until the end, or until a signal asks to leave; go on from the newest checkpoint if there is one.
 
         Raises:
             LeaveRequested: after saving, if a signal asked to leave.
+            RunDirectoryError: if another trainer is at work in the directory, or it cannot be written.
+            CheckpointError: if the newest checkpoint does not fit, or all are damaged.
         """
-        with Signals() as signals:
+        root_dir = self._config.root_dir
+        with _run_directory.locked(root_dir), logged_to(os.path.join(root_dir, "train.log")), Signals() as signals:
+            self._restore_checkpoint()
+            if self.progress() >= 1.0:
+                logging.info("%s: training is finished, after %d iterations and %d environment steps. To go on, raise "
+                             "TrainerConfig.num_iterations or num_env_steps.", root_dir, self._progress.iterations,
+                             self._progress.env_steps)
+                return
+            finished = False
             try:
                 self._begin()
-                self._loop(signals)
+                with self._profiled():
+                    self._loop(signals)
+                finished = True
             finally:
-                self._end()
+                self._end(finished)
 
     def _loop(self, signals: Signals) -> None:
         config = self._config
-        interval = config.summary_interval
-        if config.num_summaries is not None:
-            interval = common.compute_summary_or_eval_interval(config, config.num_summaries)
-        eval_interval = config.eval_interval
-        if config.num_evals is not None:
-            eval_interval = common.compute_summary_or_eval_interval(config, config.num_evals)
+        summary_interval = self._interval(config.num_summaries, config.summary_interval)
+        eval_interval = self._interval(config.num_evals, config.eval_interval)
 
         def should_record() -> bool:
             counter = summary.get_global_counter()
-            return counter % interval == 0 or (config.summarize_first_interval and counter <= interval)
+            return counter % summary_interval == 0 or (config.summarize_first_interval and counter <= summary_interval)
 
         told_settings = False
         next_checkpoint = self._next_checkpoint_progress()
         with summary.push_summary_writer(self._writer), summary.record_if(should_record):
             while self.progress() < 1.0:
-                began = time.monotonic()
-                with record_time("time/train_iter"):
-                    self._train_iter()
-                self._progress.seconds += time.monotonic() - began
-                self._progress.iterations += 1
-                self._progress.global_counter = summary.get_global_counter()
-                self._publish_progress()
+                self._timed_train_iter()
                 if not told_settings:
                     # Only now is everything built that the configs build.
-                    self._summarize_settings()
+                    summarize_settings(self._config, self._algorithm)
+                    _run_directory.write_configs(config.root_dir)
                     told_settings = True
-                if config.evaluate and self._progress.iterations % eval_interval == 0:
-                    self._evaluate()
-                self._view.update(self.progress(), self._shown_values(), self._progress.env_steps)
+                if self._evaluator is not None:
+                    self._evaluator.poll()
+                    if self._progress.iterations % eval_interval == 0:
+                        self._evaluate(give_up=lambda: signals.leaving)
+                self._view.update(self.progress(), self._shown_values, self._progress.env_steps)
                 overdue = time.monotonic() - self._checkpointed_at > _MAX_SECONDS_BETWEEN_CHECKPOINTS
-                leaving = signals.leave_signal is not None
-                if self.progress() >= next_checkpoint or overdue or leaving or signals.take_checkpoint_request():
-                    self._save_checkpoint()
+                asked, leaving = signals.take_checkpoint_request(), signals.leaving
+                if self.progress() >= next_checkpoint or overdue or asked or leaving:
+                    self._save_checkpoint(told=asked or leaving)
                     next_checkpoint = self._next_checkpoint_progress()
-                signals.leave_if_requested()
-        self._view.update(1.0, self._shown_values(), self._progress.env_steps, final=True)
+                if leaving:
+                    signals.leave()
+        self._view.update(1.0, self._shown_values, self._progress.env_steps, final=True)
+
+    def _timed_train_iter(self) -> None:
+        began = time.monotonic()
+        with record_time("time/train_iter"):
+            self._train_iter()
+        self._progress.seconds += time.monotonic() - began
+        self._progress.iterations += 1
+        self._progress.global_counter = summary.get_global_counter()
+        self._publish_progress()
+
+    def _interval(self, count: Optional[int], interval: int) -> int:
+        """Return the iterations between two of what is to happen ``count`` times; ``interval`` if that is None."""
+        return interval if count is None else common.compute_summary_or_eval_interval(self._config, count)
 
     def _begin(self) -> None:
-        self._restore_checkpoint()
+        config = self._config
         summary.enable_summary()
+        # What an earlier process wrote after the checkpoint, or without one, is dropped.
         self._writer = summary.create_summary_writer(
             self._train_dir,
-            flush_secs=self._config.summaries_flush_secs,
-            max_queue=self._config.summary_max_queue,
-            purge_step=self._progress.global_counter + 1 if self._progress.iterations else None)
-        if self._config.conf_file:
-            _run_directory.write_run(self._config.root_dir, self._config.conf_file, self._config.random_seed)
+            flush_secs=config.summaries_flush_secs,
+            max_queue=config.summary_max_queue,
+            purge_step=self._progress.global_counter)
+        if config.conf_file and self._ddp_rank <= 0:
+            _run_directory.write_run(config.root_dir, config.conf_file, config.random_seed)
         self._publish_progress()
+        if config.evaluate and self._ddp_rank <= 0:
+            self._evaluator = self._create_evaluator()
         self._view.start()
 
-    def _end(self) -> None:
-        self._view.close()
-        if self._writer is not None:
-            _run_directory.write_configs(self._config.root_dir)
-            self._writer.close()
-        if self._algorithm is not None:
-            self._algorithm.finish_train()
+    def _end(self, finished: bool) -> None:
+        with contextlib.ExitStack() as stack:  # each of these, whatever the others raise
+            stack.callback(self._algorithm.finish_train)
+            if self._writer is not None:
+                stack.callback(self._writer.close)
+                stack.callback(_run_directory.write_configs, self._config.root_dir)
+            if self._evaluator is not None:
+                stack.callback(self._evaluator.close, wait=finished)
+            stack.callback(self._view.close)
+
+    @contextlib.contextmanager
+    def _profiled(self) -> Iterator[None]:
+        if not self._config.profiling:
+            yield
+            return
+        profile = cProfile.Profile()
+        try:
+            profile.enable()
+            yield
+        finally:
+            profile.disable()
+            path = os.path.join(self._train_dir, "train.prof")
+            profile.dump_stats(path)
+            logging.info("profile: %s; to read it: python -m pstats", path)
 
     def _publish_progress(self) -> None:
         progress.update_all_progresses({
@@ -180,30 +229,6 @@ class Trainer(abc.ABC):
             "env_steps": self._progress.env_steps,
             "global_counter": summary.get_global_counter(),
         })
-
-    def _summarize_settings(self) -> None:
-        """Write to TensorBoard what the run was made of."""
-        with summary.record_if(lambda: True):
-            for kind, configs in (("operative", config_util.get_operative_configs()),
-                                  ("inoperative", config_util.get_inoperative_configs())):
-                summary.text(f"config/{kind}_config", _as_table(configs))
-            summary.text("commandline", _as_code(_run_directory.command_line()))
-            summary.text("seed", str(self._config.random_seed))
-            optimizers = self._algorithm.get_optimizer_info()
-            summary.text("optimizers", _as_code("\n\n".join(
-                f"{info['optimizer']}\n  " + "\n  ".join(info["parameters"]) for info in optimizers)))
-            summary.text("unoptimized_parameters",
-                         _as_code("\n".join(self._algorithm.get_unoptimized_parameter_info()) or "none"))
-            run = _run_directory.read_run(self._config.root_dir) or {}
-            summary.text("alf/revision", run.get("git_revision") or "not a git checkout")
-            diff = os.path.join(self._config.root_dir, "git.diff")
-            if os.path.exists(diff):
-                with open(diff) as file:
-                    summary.text("alf/diff", _as_code(file.read()))
-            for path in self._config.code_snapshots or ():
-                with open(path) as file:
-                    summary.text(f"code/{path}", _as_code(file.read()))
-        _run_directory.write_configs(self._config.root_dir)
 
     # ---- checkpoints ---------------------------------------------------------------------------------------------
 
@@ -225,37 +250,30 @@ class Trainer(abc.ABC):
     def _restore_checkpoint(self) -> None:
         """Load the newest checkpoint, if there is one."""
         self._checkpointer = self._create_checkpointer()
-        if not self._checkpointer.has_checkpoint():
-            return
-        step = self._checkpointer.load()
+        if self._checkpointer.has_checkpoint():
+            self._checkpointer.load()
+            logging.info("resumed from iteration %d of %s: %d environment steps, %s of training",
+                         self._progress.iterations, self._config.root_dir, self._progress.env_steps,
+                         told_duration(self._progress.seconds))
         summary.set_global_counter(self._progress.global_counter)
-        logging.info("resumed from checkpoint %s of %s: iteration %d, %d environment steps, %s of training", step,
-                     self._train_dir, self._progress.iterations, self._progress.env_steps,
-                     told_duration(self._progress.seconds))
 
-    def _save_checkpoint(self) -> None:
+    def _save_checkpoint(self, told: bool = False) -> None:
+        """Save a checkpoint; a failure is told, and training goes on.
+
+        Args:
+            told: tell it, for it was asked for.
+        """
+        self._checkpointed_at = time.monotonic()
         if self._ddp_rank > 0:
             return
         try:
-            self._checkpointer.save(self._progress.iterations)
+            path = self._checkpointer.save(self._progress.iterations)
         except CheckpointError as error:
             # A full disk may be emptied while training goes on, and the checkpoints before are intact.
             logging.warning("no checkpoint was written at iteration %d: %s", self._progress.iterations, error)
-        self._checkpointed_at = time.monotonic()
-
-
-def _as_code(text: str) -> str:
-    return "    " + text.replace("\n", "\n    ")
-
-
-def _as_table(configs: List[tuple]) -> str:
-    """Return configs as a Markdown table, as TensorBoard shows it."""
-    rows = [f"| `{name}` | `{_told_value(value)}` |" for name, value in configs]
-    return "\n".join(["| config | value |", "| --- | --- |", *rows]) if rows else "none"
-
-
-def _told_value(value: Any) -> str:
-    return repr(value).replace("|", "\\|").replace("\n", " ").replace("`", "'")
+            return
+        if told:
+            logging.info("saved iteration %d: %s", self._progress.iterations, path)
 
 
 class RLTrainer(Trainer):
@@ -282,33 +300,36 @@ class RLTrainer(Trainer):
             debug_summaries=config.debug_summaries)
         self._algorithm.set_path("")
         self._algorithm.attach_optimizers()
-        self._evaluator = None
 
-    def _begin(self) -> None:
-        super()._begin()
+    def _restore_checkpoint(self) -> None:
+        super()._restore_checkpoint()
         if self._progress.iterations:
             # The episodes that were running are gone; new ones begin, other than those of the first start.
-            first = self._config.random_seed + self._progress.env_steps
-            self._env.seed([(first + i) & 0x7fffffff for i in range(self._env.batch_size)])
-        if self._config.evaluate and self._ddp_rank <= 0:
-            if self._config.async_eval:
-                self._evaluator = Evaluator(self._config, self._config.conf_file)
-            else:
-                self._evaluator = SyncEvaluator(create_eval_environment(self._config), self._config)
+            source = np.random.SeedSequence([self._config.random_seed, self._progress.env_steps])
+            self._env.seed(int(source.generate_state(1)[0] >> 1))
 
-    def _end(self) -> None:
-        try:
-            if self._evaluator is not None:
-                self._evaluator.close()
-        finally:
-            super()._end()
+    def _create_evaluator(self) -> Any:
+        if self._config.async_eval:
+            return Evaluator(self._config, self._config.conf_file)
+        return SyncEvaluator(create_eval_environment(self._config), self._config)
 
     def progress(self) -> float:
-        """Return the share of the run that is done, 0 to 1; with both limits set, that of the iterations."""
+        """Return the share of the run that is done, 0 to 1.
+
+        With both limits set it is that of the iterations, for training goes on after the environments stop; but one
+        that learns from its last unroll only ends with the environments.
+        """
         config = self._config
+        shares = []
         if config.num_iterations > 0:
-            return min(1.0, self._progress.iterations / config.num_iterations)
-        return min(1.0, self._progress.env_steps / config.num_env_steps)
+            shares.append(self._progress.iterations / config.num_iterations)
+        if config.num_env_steps > 0 and (not shares or self._needs_environments()):
+            shares.append(self._progress.env_steps / config.num_env_steps)
+        return min(1.0, max(shares))
+
+    def _needs_environments(self) -> bool:
+        config = self._config
+        return bool(self._algorithm.on_policy) or (config.whole_replay_buffer_training and config.clear_replay_buffer)
 
     def _train_iter(self) -> None:
         self._algorithm.train_iter()
@@ -325,11 +346,9 @@ class RLTrainer(Trainer):
         shown["episodes"] = int(metrics["NumberOfEpisodes"].result())
         return shown
 
-    def _evaluate(self) -> None:
-        if self._evaluator is None:
-            return
+    def _evaluate(self, give_up: Callable[[], bool]) -> None:
         steps = {metric.name: int(metric.result()) for metric in self._algorithm.get_step_metrics()}
-        self._evaluator.eval(self._algorithm, steps)
+        self._evaluator.eval(self._algorithm, steps, give_up=give_up)
 
     def _checkpointed_modules(self) -> Dict[str, Any]:
         return {"metrics": torch.nn.ModuleList(self._algorithm.get_metrics())}
@@ -355,9 +374,8 @@ def _check_supported(config: TrainerConfig) -> None:
         "offline_buffer_dir": config.offline_buffer_dir is not None,
         "initial_collect_steps": config.initial_collect_steps > 0,
         "visualize_alf_tree": config.visualize_alf_tree,
-        "profiling": config.profiling,
     }
     for name, asked in missing.items():
         if asked:
-            raise NotImplementedError(f"TrainerConfig.{name}={getattr(config, name)!r}: not in this version, which "
-                                      "trains on-policy and on the last unroll. Leave it at its default.")
+            raise ValueError(f"TrainerConfig.{name}={getattr(config, name)!r}: not in this version, which trains "
+                             "on-policy and on the last unroll. Leave it at its default.")

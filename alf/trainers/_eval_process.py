@@ -1,0 +1,92 @@
+"""Body of the process that evaluates while training goes on."""
+
+import ctypes
+import logging
+import os
+import signal
+import traceback
+from multiprocessing.connection import Connection
+from typing import Dict, NamedTuple
+
+import numpy as np
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Setup(NamedTuple):
+    """What the process is started with; it loads the conf again."""
+    conf_file: str
+    root_dir: str
+    random_seed: int
+    num_environments: int
+    pre_configs: bytes  # {name: value}, by cloudpickle, for they may be functions of the conf
+    parent_pid: int
+    global_counter: int  # results after this one are of an earlier start that was not saved
+
+
+class Job(NamedTuple):
+    """One evaluation."""
+    state: Dict[str, np.ndarray]  # parameters and buffers
+    global_counter: int
+    step_metric_values: Dict[str, int]
+
+
+class Answer(NamedTuple):
+    """How an evaluation ended."""
+    told: str = ""  # the results in words
+    failure: str = ""  # the traceback
+
+
+def run(setup: Setup, connection: Connection) -> None:
+    """Answer each :class:`Job` from ``connection`` with an :class:`Answer`, until None comes or the other side is gone.
+
+    Args:
+        setup: what to evaluate.
+        connection: to the trainer.
+    """
+    _live_with_parent(setup.parent_pid)
+    # Its output would tear the trainer's table apart.
+    directory = os.path.join(setup.root_dir, "eval")
+    os.makedirs(directory, exist_ok=True)
+    with open(os.path.join(directory, "eval.log"), "a") as log:
+        for descriptor in (1, 2):
+            os.dup2(log.fileno(), descriptor)
+    logging.captureWarnings(True)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(filename)s:%(lineno)d %(message)s", level=logging.INFO)
+    try:
+        _evaluate_jobs(setup, connection)
+    except EOFError:
+        pass  # the trainer is gone
+    except BaseException:
+        connection.send(Answer(failure=traceback.format_exc()))
+        raise
+
+
+def _live_with_parent(parent_pid: int) -> None:
+    """Die with the trainer, and leave it to the trainer what Ctrl-C of the terminal means."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # it died before it could be asked for
+        os._exit(1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _evaluate_jobs(setup: Setup, connection: Connection) -> None:
+    import cloudpickle
+    import torch
+
+    from alf import config_util, summary
+    from alf.trainers._acting import acting
+    from alf.trainers.evaluator import SyncEvaluator, told_results
+
+    summary.set_global_counter(setup.global_counter)
+    config_util.pre_config(cloudpickle.loads(setup.pre_configs))
+    with acting(setup.root_dir, setup.conf_file, None, setup.num_environments, setup.random_seed) as made:
+        evaluator = SyncEvaluator(made.env, made.config)
+        while (job := connection.recv()) is not None:
+            # Not the algorithm's own `load_state_dict`, which expects optimizers.
+            torch.nn.Module.load_state_dict(made.algorithm, {name: torch.as_tensor(v) for name, v in job.state.items()})
+            summary.set_global_counter(job.global_counter)
+            metrics = evaluator.eval(made.algorithm, job.step_metric_values)
+            connection.send(Answer(told=told_results(metrics)))
+        evaluator.close()

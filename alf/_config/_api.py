@@ -31,6 +31,12 @@ def config(
         ConfigError: if a name means no address or several, if a value clearly does not fit the annotation of
             its argument, or if another value has already been used.
     """
+    if isinstance(prefix_or_dict, str) and not kwargs:
+        # `alf.config("PPOLoss.gamma", 0.9)` would set nothing: its 0.9 is the argument `mutable`.
+        raise ConfigError(
+            f"alf.config: expected keywords with the values to set in {prefix_or_dict!r}, got none "
+            f'({place_of(user_frame())}). A single value is set by alf.config1("{prefix_or_dict}", value).'
+        )
     if isinstance(prefix_or_dict, str):
         configs = {f"{prefix_or_dict}.{name}": value for name, value in kwargs.items()}
     elif isinstance(prefix_or_dict, Mapping) and not kwargs:

@@ -113,11 +113,7 @@ def _import_plugin(env_id: str) -> None:
                 raise ImportError(
                     f"{env_id!r} needs the package {module}, which is not installed: pip install '{requirement}'."
                 )
-            plugin = importlib.import_module(module)
-            gymnasium.register_envs(plugin)
-            # Some packages register when imported, others through this function.
-            if env_id not in gymnasium.registry and hasattr(plugin, "register_v0_v4_envs"):
-                plugin.register_v0_v4_envs()
+            gymnasium.register_envs(importlib.import_module(module))
             return
 
 
@@ -132,7 +128,15 @@ def find_spec(environment_name: str) -> gymnasium.envs.registration.EnvSpec:
     """
     module, _, env_id = environment_name.rpartition(":")
     if module:
-        importlib.import_module(module)
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise  # it exists, and something that it imports does not
+            raise ImportError(
+                f"environment_name: {environment_name!r} is registered by the package {module!r}, which is not "
+                "installed. Install it, or correct the name before the colon."
+            ) from None
     kwargs: dict[str, Any] = {}
     if env_id not in gymnasium.registry or env_id in RETIRED:
         env_id, kwargs = successor(env_id)

@@ -157,7 +157,8 @@ class Checkpointer:
                     f"There are: {files.list_steps(self._ckpt_dir) or 'none'}."
                 )
             loading.load(files.checkpoint_path(self._ckpt_dir, step), self._modules)
-            if step < files.list_steps(self._ckpt_dir)[-1]:
+            # Without optimizers nobody trains on: whoever only acts chose this step on purpose.
+            if including_optimizer and step < files.list_steps(self._ckpt_dir)[-1]:
                 logging.warning(
                     "%s has later checkpoints than step %d, and they stay the latest. Move them away to go "
                     "on from this one after the next start.",

@@ -291,3 +291,9 @@ def test_same_values(a, b):
 @pytest.mark.parametrize("a, b", PAIRS_THAT_DIFFER)
 def test_different_values(a, b):
     assert not same_value(a, b) and not same_value(b, a)
+
+
+def test_value_without_a_keyword_is_refused():
+    """Otherwise it would be taken for the argument `mutable`, and nothing would be set."""
+    with pytest.raises(ValueError, match=r"expected keywords with the values .*alf\.config1\(\"FC\.activation\", value\)"):
+        config("FC.activation", 0.9)

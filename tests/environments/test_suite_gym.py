@@ -239,3 +239,15 @@ def test_id_known_to_the_old_gym_package_only(monkeypatch):
     assert env.duration == 4 and env.reset().observation == 0 and env.step(np.asarray(1)).observation == 1
     with pytest.raises(ValueError, match="expected a registered environment, got 'Unheard-v0'"):
         suite_gym.load("Unheard-v0")
+
+
+def test_missing_module_before_the_colon_is_told():
+    with pytest.raises(ImportError, match=r"registered by the package 'nosuchpackage', which is not installed"):
+        suite_gym.load("nosuchpackage:Id-v0")
+
+
+def test_unknown_atari_game_names_the_nearest_without_noise(caplog, recwarn):
+    pytest.importorskip("ale_py")
+    with pytest.raises(ValueError, match="Did you mean.*ALE/Pong-v5"):
+        suite_gym.load("ALE/Ponk-v5")
+    assert not [warning for warning in recwarn if "Overriding" in str(warning.message)]

@@ -86,7 +86,8 @@ def test_evaluate_writes_every_episode(commands, run):
     assert report["std_return"] == pytest.approx((sum((r - sum(returns) / 7)**2 for r in returns) / 7)**0.5)
     assert sorted([e["environment"] for e in report["episodes"]].count(i) for i in range(3)) == [2, 2, 3]
     assert f"mean return {report['mean_return']}, standard deviation {report['std_return']}" in done.stdout
-    assert done.stderr == "" or "W " not in done.stderr
+    # That there is no compiler on a machine is told; nothing else is to be warned of.
+    assert not [line for line in done.stderr.splitlines() if " W " in line and "native extension" not in line]
     again = commands.run("evaluate", "--root_dir", run, "--num_episodes", 7, "--num_environments", 3, "--output_file",
                          run / "again.json")
     assert again.code == 0

@@ -295,5 +295,5 @@ def test_different_values(a, b):
 
 def test_value_without_a_keyword_is_refused():
     """Otherwise it would be taken for the argument `mutable`, and nothing would be set."""
-    with pytest.raises(ValueError, match=r"expected keywords with the values .*alf\.config1\(\"FC\.activation\", value\)"):
+    with pytest.raises(ValueError, match=r"expected keywords with the values .*config1\(\"FC\.activation\", value\)"):
         config("FC.activation", 0.9)

@@ -89,6 +89,8 @@ class RLAlgorithm(Algorithm):
         self._unroll_carry = 0.0
         if env is not None and config is not None and not is_eval:
             self._data_transformer = getattr(config, "data_transformer", None)
+            if self.on_policy and self._data_transformer is not None:
+                self._data_transformer.follow_rollout()
             self._metrics = self._create_metrics(env, config)
 
     # ---- specs and reward ----------------------------------------------------------------------------------------

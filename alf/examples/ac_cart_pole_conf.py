@@ -1,6 +1,8 @@
 """A2C on CartPole-v0.
 
 Launch: python -m alf.bin.train --conf ac_cart_pole_conf.py --root_dir /tmp/ac_cart_pole
+Result: mean return 195 over 100 episodes after 36k to 161k environment steps on 5 of 5 seeds.
+Cost: 6 to 15 s to 195 on one core, start included; the whole run (191k steps) 18 s.
 """
 
 from functools import partial

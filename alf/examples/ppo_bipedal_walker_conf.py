@@ -1,6 +1,8 @@
 """PPO on BipedalWalker-v3, observations and rewards normalized.
 
 Launch: python -m alf.bin.train --conf ppo_bipedal_walker_conf.py --root_dir /tmp/ppo_bipedal_walker
+Result: mean return 33 after 1.5M of 5M environment steps, still climbing (1 seed, ended there).
+Cost: about 2,500 environment steps/s on two cores, half an hour for the whole run.
 """
 
 from functools import partial

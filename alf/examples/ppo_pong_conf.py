@@ -1,6 +1,8 @@
 """PPO on Pong from images: 84x84 grey, four frames stacked, in ALE's native batch.
 
 Launch: python -m alf.bin.train --conf ppo_pong_conf.py --root_dir /tmp/ppo_pong
+Result: not trained to its end here; these settings are published to reach about 20 of 21 after 10M steps (40M frames).
+Cost: about 300 environment steps/s on two cores without a GPU, where the networks take most of the time.
 """
 
 import alf

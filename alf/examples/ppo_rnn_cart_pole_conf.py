@@ -1,6 +1,8 @@
 """Recurrent PPO on CartPole-v1 without velocities: the policy must remember to know which way the pole falls.
 
 Launch: python -m alf.bin.train --conf ppo_rnn_cart_pole_conf.py --root_dir /tmp/ppo_rnn_cart_pole
+Result: mean return over 100 episodes, 2 seeds: 475 after 240k steps, 475 after 224k steps (run of 408k).
+Cost: 211 s on one core.
 """
 
 from functools import partial

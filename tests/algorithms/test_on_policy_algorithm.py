@@ -8,6 +8,7 @@ import torch
 from alf.algorithms.actor_critic_algorithm import ActorCriticAlgorithm
 from alf.algorithms.actor_critic_loss import ActorCriticLoss
 from alf.algorithms.agent import Agent
+from alf.algorithms.data_transformer import ObservationNormalizer
 from alf.nest import flatten
 from alf.optimizers import SGD
 from alf.utils import common, dist_utils
@@ -134,3 +135,16 @@ def test_policy_cannot_be_turned_against_its_kind(scripted_env, make_config, net
     algorithm.set_on_policy(True)
     with pytest.raises(ValueError, match="A2C: cannot be used off-policy"):
         algorithm.set_on_policy(False)
+
+
+@pytest.mark.parametrize("update_mode", ["replay", "rollout"])
+def test_normalizer_learns_from_the_unroll_whatever_its_mode(scripted_env, make_config, networks, update_mode):
+    """An on-policy algorithm replays nothing: statistics that waited for it would never change."""
+    env = scripted_env()
+    config = make_config(unroll_length=4)
+    config.data_transformer = ObservationNormalizer(env.observation_spec(), update_mode=update_mode)
+    algorithm = make(env, config, networks[False])
+    before = [buffer.clone() for buffer in config.data_transformer.buffers()]
+    algorithm.train_iter()
+    after = list(config.data_transformer.buffers())
+    assert any(not torch.equal(old, new) for old, new in zip(before, after))

@@ -73,8 +73,8 @@ def test_misspelt_flag_names_the_nearest(commands, tmp_path):
 def test_package_that_is_missing_is_told(commands, tmp_path):
     told = _told(commands, tmp_path / "run", "--conf", CONFS / "unknown_environment_conf.py", "--conf_param",
                  "create_environment.env_name='nosuchpackage:Some-v0'")
-    assert told == ("error: environment_name: 'nosuchpackage:Some-v0' is registered by the package 'nosuchpackage', which "
-                    "is not installed. Install it, or correct the name before the colon.\n")
+    assert told == ("error: environment_name: 'nosuchpackage:Some-v0' is registered by the package 'nosuchpackage', "
+                    "which is not installed. Install it, or correct the name before the colon.\n")
 
 
 def test_directory_of_another_conf_is_refused(commands, tmp_path):

@@ -44,6 +44,12 @@ class DataTransformer(nn.Module):
         """Nest of specs of the state that goes from one unroll step to the next."""
         return self._state_spec
 
+    def follow_rollout(self) -> None:
+        """Update running statistics in the rollout: the algorithm trains on that alone."""
+        for transformer in self.modules():
+            if hasattr(transformer, "_is_update_time"):
+                transformer._is_update_time.follow_rollout()
+
     def transform_timestep(self, timestep: TimeStep, state) -> Tuple[TimeStep, Any]:
         """Return the transformed time step and the new state.
 

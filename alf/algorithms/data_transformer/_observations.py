@@ -79,9 +79,9 @@ class ObservationNormalizer(SimpleDataTransformer):
             update_rate: for ``mode="em"``.
             speed: for ``mode="adaptive"``.
             zero_mean: see :class:`~alf.utils.normalizers.Normalizer`.
-            update_mode: ``replay``: statistics are updated from sampled experience; ``rollout``: from each
-                unroll step (choose this for algorithms that do not sample from a replay buffer). At other
-                times they stay.
+            update_mode: ``replay``: statistics are updated from the experience that is trained on; ``rollout``:
+                from each unroll step, which is also what an on-policy algorithm trains on. At other times
+                they stay.
             mode: ``adaptive``, ``window`` or ``em``: the kind of normalizer.
         """
         ctors = dict(

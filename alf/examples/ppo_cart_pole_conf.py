@@ -1,7 +1,7 @@
 """PPO on CartPole-v1.
 
 Launch: python -m alf.bin.train --conf ppo_cart_pole_conf.py --root_dir /tmp/ppo_cart_pole
-Result: mean return 475 over 100 episodes after 57k to 66k environment steps on 5 of 5 seeds, 485 to 500 at the end (102k).
+Result: mean return 475 over 100 episodes after 57k to 66k environment steps on 5 of 5 seeds; 485 to 500 at 102k.
 Cost: 8 to 11 s to 475 on one core, start included; the whole run 13 s.
 """
 

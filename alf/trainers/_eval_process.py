@@ -77,7 +77,7 @@ def _evaluate_jobs(setup: Setup, connection: Connection) -> None:
 
     from alf import config_util, summary
     from alf.trainers._acting import acting
-    from alf.trainers.evaluator import SyncEvaluator, told_results
+    from alf.trainers._sync_evaluator import SyncEvaluator, told_results
 
     summary.set_global_counter(setup.global_counter)
     config_util.pre_config(cloudpickle.loads(setup.pre_configs))

@@ -71,6 +71,12 @@ class EnvInfo:
             logger.warning("%s: %s.", self._name, text)
             self._warned = True
 
+    def plain_keys(self) -> list[str] | None:
+        """Return the keys in the order of the leaves if all are scalars at the top of ``info``, else None."""
+        if all(len(keys) == 1 and zero.shape == () and zero.dtype != np.uint8 for keys, zero in self._leaves):
+            return [keys[0] for keys, _ in self._leaves]
+        return None
+
     def __bool__(self) -> bool:
         return bool(self._leaves)
 

@@ -10,6 +10,7 @@ import torch
 
 import alf.data_structures as ds
 import alf.nest as nest
+from alf.environments._plain_step import PlainStep
 from alf.environments._rows import LAST, Rows
 from alf.tensor_specs import TensorSpec
 
@@ -154,6 +155,10 @@ class AlfEnvironment(abc.ABC):
         rows.write(index, time_step)
         return int(time_step.step_type)
 
+    def _plain_step(self) -> PlainStep | None:
+        """Return how native code can make plain steps in place of ``step_into``, or None: not at all."""
+        return None
+
     def reset_into_batch(self, rows: Rows, start: int, stop: int) -> None:
         """Reset a batched environment and write its time step into rows ``start:stop``."""
         rows.write(slice(start, stop), self.reset())
@@ -187,6 +192,22 @@ class AlfEnvironment(abc.ABC):
 
     def seed(self, seed: int) -> None:  # noqa: B027 (optional)
         """Seed all random numbers of this environment, from its next reset on."""
+
+    def get_state(self) -> Any:
+        """Return all that decides how this environment goes on, for :meth:`set_state`; None: it cannot tell.
+
+        Returns:
+            A nest of dictionaries, lists, arrays, numbers and strings, as checkpoints hold them.
+        """
+        return None
+
+    def set_state(self, state: Any) -> None:
+        """Go on from where an environment like this one was when :meth:`get_state` returned ``state``.
+
+        Raises:
+            NotImplementedError: if this environment has no state to set.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be brought into a state.")
 
     def get_info(self) -> Any:
         """Return the info of the latest step: what the environment reports beside its time step."""

@@ -10,7 +10,9 @@ import numpy as np
 import alf.nest as nest
 from alf.data_structures import TimeStep
 from alf.environments._env_info import EnvInfo
+from alf.environments._gym_state import get_gym_state, set_gym_state
 from alf.environments._legacy_gym import LegacyGymAdapter, is_legacy_env
+from alf.environments._plain_step import NUMBERS, PlainStep
 from alf.environments._rows import FIRST, LAST, MID, Rows
 from alf.environments._spaces import (
     UnsupportedSpaceError,
@@ -20,12 +22,13 @@ from alf.environments._spaces import (
     tensor_spec_from_gym_space,
 )
 from alf.environments.alf_environment import AlfEnvironment
+from alf.environments.gym_wrappers._actions import ContinuousActionClip
 from alf.tensor_specs import BoundedTensorSpec, TensorSpec
 
 __all__ = ["AlfGymWrapper", "LegacyGymAdapter", "UnsupportedSpaceError", "tensor_spec_from_gym_space"]
 
-_NUMBERS = frozenset({float, int, bool, np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_})
 _BOOLS = frozenset({bool, np.bool_})
+_MAX_LISTED_ACTIONS = 1024  # more are converted one by one, in Python
 _OLD_API_HINT = (
     "This is the API of the old gym package: wrap the environment with "
     "alf.environments.alf_gym_wrapper.LegacyGymAdapter or port it to gymnasium.Env"
@@ -94,6 +97,7 @@ class AlfGymWrapper(AlfEnvironment):
         self.auto_reset = auto_reset
         self._done = False
         self._info: dict = {}
+        self._made_result: tuple = ()  # the result of a step that native code has made, for step_into
         self._env_info: EnvInfo | None = None
         self._has_env_info = False
         self._pending_seed: int | None = None
@@ -178,6 +182,24 @@ class AlfGymWrapper(AlfEnvironment):
             env.unwrapped.render_mode = mode
         return env.render()
 
+    def get_state(self) -> dict | None:
+        """Return the state of the Gymnasium environment and its wrappers, None if one of them is not known."""
+        state = get_gym_state(self._gym_env)
+        if state is None:
+            return None
+        return {"gym": state, "reset_due": self._reset_due, "done": self._done, "pending_seed": self._pending_seed}
+
+    def set_state(self, state: dict) -> None:
+        """Go on from the point of ``state``.
+
+        Raises:
+            ValueError: if it is the state of another environment.
+        """
+        self._gym_reset()  # some are only built by it
+        set_gym_state(self._gym_env, state["gym"])
+        self._reset_due, self._done = state["reset_due"], state["done"]
+        self._pending_seed = state["pending_seed"]
+
     def _learn_env_info(self) -> EnvInfo:
         if self._env_info is None:
             self._read_reset(self._gym_env.reset())
@@ -197,6 +219,7 @@ class AlfGymWrapper(AlfEnvironment):
             self._gym_env.reset() if seed is None else self._gym_env.reset(seed=seed)
         )
         self._done = self._reset_due = False
+        self._made_result = ()
         return observation
 
     def _read_reset(self, result: Any) -> tuple[Any, dict]:
@@ -216,7 +239,7 @@ class AlfGymWrapper(AlfEnvironment):
                 f"{self._name}: step(): expected (observation, reward, terminated, truncated, info), got {got}.{hint}"
             )
         _, reward, terminated, truncated, info = result
-        if self._scalar_reward and reward.__class__ not in _NUMBERS:
+        if self._scalar_reward and reward.__class__ not in NUMBERS:
             if not (isinstance(reward, (np.number, np.ndarray)) and reward.shape == () and reward.dtype.kind in "fiu"):
                 raise ValueError(
                     f"{self._name}: reward: expected a number, got {type(reward).__name__} "
@@ -301,12 +324,15 @@ class AlfGymWrapper(AlfEnvironment):
         """Apply ``action`` and write the time step that follows into row ``index``."""
         if self._reset_due:
             return self.reset_into(rows, index)
-        result = self._gym_step(self._to_gym_action(action))
+        if self._made_result:
+            (result,), self._made_result = self._made_result, ()
+        else:
+            result = self._gym_step(self._to_gym_action(action))
         try:
             observation, reward, terminated, truncated, info = result
             plain = (
                 self._scalar_reward
-                and reward.__class__ in _NUMBERS
+                and reward.__class__ in NUMBERS
                 and terminated.__class__ in _BOOLS
                 and truncated.__class__ in _BOOLS
                 and info.__class__ is dict
@@ -340,3 +366,37 @@ class AlfGymWrapper(AlfEnvironment):
         rows.discount[index] = self._discount
         rows.step_type[index] = MID
         return MID
+
+    def _plain_step(self) -> PlainStep | None:
+        """Return how native code can make plain steps; None for unusual spaces, and for subclasses."""
+        leaf, action_space = self._leaves[0], self._gym_env.action_space
+        narrows = self._box_dtype == np.float64 and leaf.dtype == np.float32
+        if type(self) is not AlfGymWrapper or self._box_dtype is None or not (self._box_dtype == leaf.dtype or narrows):
+            return None
+        if not self._scalar_reward or self._env_info is None:
+            return None
+        gym_step, gym_actions, bounds = self._gym_step, None, None
+        if isinstance(action_space, gymnasium.spaces.Discrete) and action_space.n <= _MAX_LISTED_ACTIONS:
+            gym_actions = [self._to_gym_action(action) for action in range(int(action_space.n))]
+        elif isinstance(action_space, gymnasium.spaces.Box) and action_space.dtype == self._zero_action.dtype:
+            if type(self._gym_env) is ContinuousActionClip and _has_plain_bounds(action_space):
+                gym_step, bounds = self._gym_env.env.step, action_space
+        else:
+            return None
+        return PlainStep(
+            env=self,
+            gym_step=gym_step,
+            gym_actions=gym_actions,
+            action_bounds=bounds,
+            observation_dtype=self._box_dtype,
+            observation_shape=self._box_shape,
+            discount=self._discount,
+            write_env_info=self._env_info.write,
+            env_info_keys=self._env_info.plain_keys(),
+            counters=(),
+        )
+
+
+def _has_plain_bounds(space: gymnasium.spaces.Box) -> bool:
+    # At a bound of 0 it would matter for the sign of a zero how exactly one clips.
+    return space.dtype == np.float32 and bool(space.low.all() and space.high.all())

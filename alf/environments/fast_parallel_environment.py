@@ -536,6 +536,27 @@ class FastParallelEnvironment(AlfEnvironment):
         if self._pool is not None:
             self._pool.seed(by_index)
 
+    def get_state(self) -> list | None:
+        """Return the states of all environments, None if one has none or there are spare ones."""
+        if self._num_spares:
+            return None
+        states = self.call_envs_with_same_args("get_state")
+        return None if any(state is None for state in states) else states
+
+    def set_state(self, state: list) -> None:
+        """Bring all environments into the states that :meth:`get_state` returned.
+
+        Raises:
+            ValueError: if there are more or fewer of them now.
+        """
+        if len(state) != self._num_envs:
+            raise ValueError(
+                f"FastParallelEnvironment.set_state: expected the states of {self._num_envs} environments, got "
+                f"{len(state)}."
+            )
+        for index, each in enumerate(state):
+            self.call_env(index, "set_state", each)
+
     def sync_progress(self) -> None:
         """Pass the progress of this process on to all environments."""
         self._check_idle()

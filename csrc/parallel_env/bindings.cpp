@@ -1,8 +1,10 @@
-// Python module alf._parallel_env: Signals and RowKeeper over arrays that lie in shared memory.
+// Python module alf._parallel_env: Signals, RowKeeper and GymStepper over arrays that lie in shared memory.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "block_shape.h"
+#include "gym_stepper.h"
 #include "row_keeper.h"
 #include "signals.h"
 
@@ -70,15 +72,10 @@ class PySignals {
 };
 
 alf::Block to_block(py::array array, bool has_ring) {
-  const py::ssize_t batch_axis = has_ring ? 1 : 0;
-  if (array.ndim() <= batch_axis || !(array.flags() & py::array::c_style)) {
-    throw std::invalid_argument("RowKeeper: expected contiguous arrays with a batch axis");
-  }
   alf::Block block;
+  block.row_bytes = alf::bytes_of_row(array, has_ring, "RowKeeper");
   block.data = static_cast<char*>(array.mutable_data());
   block.ring_stride = has_ring ? array.strides(0) : 0;
-  block.row_bytes = array.itemsize();
-  for (py::ssize_t axis = batch_axis + 1; axis < array.ndim(); ++axis) block.row_bytes *= array.shape(axis);
   block.float_bytes = array.dtype().kind() == 'f' ? array.itemsize() : 0;
   return block;
 }
@@ -164,4 +161,12 @@ PYBIND11_MODULE(_parallel_env, m) {
            py::arg("step_type"), py::arg("prev_actions"), py::arg("actions"), py::arg("checked"))
       .def("begin", &PyRowKeeper::begin, py::arg("ring_row"), py::arg("start"), py::arg("stop"))
       .def("finish", &PyRowKeeper::finish, py::arg("ring_row"), py::arg("start"), py::arg("stop"));
+
+  py::class_<alf::GymStepper>(m, "GymStepper", "Steps a share of AlfGymWrappers; see alf.environments._plain_step.")
+      .def(py::init<py::array, py::array, py::array, py::array, py::array, std::vector<py::array>,
+                    std::vector<py::object>, int64_t, std::vector<py::object>, std::vector<py::object>, py::object>(),
+           py::arg("step_type"), py::arg("reward"), py::arg("discount"), py::arg("observation"), py::arg("action"),
+           py::arg("env_info"), py::arg("rows"), py::arg("start"), py::arg("plain_steps"), py::arg("step_intos"),
+           py::arg("numbers"))
+      .def("step", &alf::GymStepper::step, py::arg("ring_row"));
 }

@@ -97,6 +97,14 @@ def test_action_is_a_copy_with_the_dtype_of_the_space():
     assert written[0] == 0.5
 
 
+@pytest.mark.parametrize("start", [0, 7])
+@pytest.mark.parametrize("action", [2, np.int64(2), np.asarray(2), np.int32(2)], ids=lambda a: type(a).__name__)
+def test_discrete_action_is_an_integer_of_the_dtype_of_the_space(action, start):
+    space = spaces.Discrete(3, start=start)
+    written = action_writer(space)(action)
+    assert type(written) is type(space.sample()) and written == 2 + start and space.contains(written)
+
+
 def test_nested_action_keeps_the_structure_of_the_space():
     space = spaces.Dict(a=spaces.Discrete(2), b=spaces.Tuple([spaces.Box(-1, 1, (1,)), spaces.MultiBinary(2)]))
     written = action_writer(space)({"a": np.asarray(1), "b": (np.zeros(1, np.float32), np.array([1, 0], np.int8))})

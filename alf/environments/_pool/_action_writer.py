@@ -25,10 +25,10 @@ class ActionWriter:
         self._is_nested = nest.is_nested(spec)
         part_size = len(blocks[0]) // num_parts
         tensors = [torch.from_numpy(block) for block in blocks]
-        self._targets = {
-            part: [t[part * part_size : (part + 1) * part_size] for t in tensors] for part in range(num_parts)
-        }
-        self._targets[ALL_PARTS] = tensors
+        cut = {part: [t[part * part_size : (part + 1) * part_size] for t in tensors] for part in range(num_parts)}
+        cut[ALL_PARTS] = tensors
+        # With shape and dtype, which take longer to ask for than to compare.
+        self._targets = {part: [(t, t.shape, t.dtype) for t in leaves] for part, leaves in cut.items()}
 
     def __call__(self, action: Any, part: int) -> None:
         """Write ``action``.
@@ -38,7 +38,7 @@ class ActionWriter:
         """
         targets = self._targets[part]
         if not self._is_nested:
-            self._write(action, targets[0], 0)
+            self._write(action, *targets[0], 0)
             return
         try:
             nest.assert_same_structure(action, self._spec)
@@ -48,16 +48,16 @@ class ActionWriter:
                 f"{error}"
             ) from None
         for index, (leaf, target) in enumerate(zip(nest.flatten(action), targets)):
-            self._write(leaf, target, index)
+            self._write(leaf, *target, index)
 
-    def _write(self, leaf: Any, target: torch.Tensor, index: int) -> None:
+    def _write(self, leaf: Any, target: torch.Tensor, shape: torch.Size, dtype: torch.dtype, index: int) -> None:
         if leaf.__class__ is not torch.Tensor:
             leaf = torch.as_tensor(leaf)
-        if leaf.shape != target.shape or (leaf.dtype != target.dtype and not _converts(leaf, target)):
+        if leaf.shape != shape or (leaf.dtype is not dtype and not _converts(leaf, target)):
             path = self._path(index)
             raise ValueError(
-                f"FastParallelEnvironment.step: {path}: expected shape {tuple(target.shape)} and dtype "
-                f"{target.dtype}, got {tuple(leaf.shape)} and {leaf.dtype}."
+                f"FastParallelEnvironment.step: {path}: expected shape {tuple(shape)} and dtype {dtype}, got "
+                f"{tuple(leaf.shape)} and {leaf.dtype}."
             )
         target.copy_(leaf.detach() if leaf.requires_grad else leaf)
 

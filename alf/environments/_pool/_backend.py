@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 import logging
+from typing import Any, Callable
 
 import numpy as np
 
+from alf.environments._plain_step import NUMBERS
 from alf.environments._pool import _twin
 from alf.environments._pool._segment import SharedFd, Views
+from alf.environments._rows import Rows
+from alf.environments.alf_environment import AlfEnvironment
 
 try:
     import alf._parallel_env as _native
@@ -72,3 +76,35 @@ def make_row_keeper(backend: str, views: Views):
     """Return the row bookkeeping over ``views``; it looks for NaN or infinity in reward and observation."""
     keeper = _twin.RowKeeper if backend == "python" else _native.RowKeeper
     return keeper(views.step_type, views.prev_action, views.actions, [views.reward, *views.observation])
+
+
+def make_gym_stepper(
+    backend: str, views: Views, rows: list[Rows], start: int, envs: list[Any]
+) -> Callable[[int], None] | None:
+    """Return the function that steps ``envs`` natively and writes a ring row, or None where Python has to step them.
+
+    Args:
+        backend: ``"native"`` or ``"python"``.
+        views: the shared blocks.
+        rows: the columns of each ring row, for environments that have a step made in Python.
+        start: row of the first environment.
+        envs: unbatched environments, all of which must offer a :class:`PlainStep`.
+    """
+    if backend == "python" or len(views.observation) != 1 or len(views.actions) != 1:
+        return None
+    plain_steps = [env._plain_step() if isinstance(env, AlfEnvironment) else None for env in envs]
+    if not envs or None in plain_steps:
+        return None
+    return _native.GymStepper(
+        step_type=views.step_type,
+        reward=views.reward,
+        discount=views.discount,
+        observation=views.observation[0],
+        action=views.actions[0],
+        env_info=views.env_info,
+        rows=rows,
+        start=start,
+        plain_steps=plain_steps,
+        step_intos=[env.step_into for env in envs],
+        numbers=NUMBERS,
+    ).step

@@ -7,6 +7,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 
 import alf.nest as nest
+from alf.environments._pool import _backend
 from alf.environments._pool._errors import NonFiniteError, describe
 from alf.environments._pool._segment import Specs, Views
 from alf.environments._pool._twin import UNWRITTEN
@@ -28,7 +29,7 @@ class Host:
         shares: which of them belong to each part of the batch.
         specs: specs of one environment.
         views: the shared blocks.
-        make_keeper: makes the row bookkeeping, native or Python, from ``views``.
+        backend: ``"native"`` or ``"python"``: what does the bookkeeping of rows and makes plain steps.
         interrupted: whether these environments replace others that were lost during their episodes: then the
             first ``step`` ends those episodes instead of stepping.
     """
@@ -39,29 +40,52 @@ class Host:
         shares: list[Share],
         specs: Specs,
         views: Views,
-        make_keeper: Callable[[Views], Any],
+        backend: str,
         interrupted: bool = False,
     ):
         self._envs = envs
         self._shares = shares
         self._specs = specs
         self._views = views
-        self._keeper = make_keeper(views)
+        self._backend = backend
+        self._keeper = _backend.make_row_keeper(backend, views)
         self._rows = [views.rows(ring_row) for ring_row in range(len(views.step_type))]
         self._per_env = specs.rows_per_env
         self._interrupted = set(range(len(shares))) if interrupted else set()
-        self._read_actions = _action_reader(specs.action, views.actions, specs.batched)
-        self._steppers = [self._bind(share) for share in shares]
+        self._parts = [(*self._rows_of(share), self._bind(share)) for share in shares]
         self.step_count = 0
 
-    def _bind(self, share: Share) -> list:
+    def _rows_of(self, share: Share) -> tuple[int, int]:
+        return share.start * self._per_env, share.stop * self._per_env
+
+    def _bind(self, share: Share) -> Callable[[int], None]:
+        """Return the function that steps the environments of ``share`` and writes a ring row."""
         # Bound methods are looked up once, not in every step.
         indices = range(share.start, share.stop)
-        if self._specs.batched:
-            return [
-                (self._envs[i].step_into_batch, i * self._per_env, (i + 1) * self._per_env) for i in indices
-            ]
-        return [self._envs[i].step_into for i in indices]
+        all_rows, batched = self._rows, self._specs.batched
+        read_actions = _action_reader(self._specs.action, self._views.actions, batched)
+        if batched:
+            steps = [(self._envs[i].step_into_batch, i * self._per_env, (i + 1) * self._per_env) for i in indices]
+
+            def step_batched(ring_row: int) -> None:
+                for step_into_batch, first, last in steps:
+                    step_into_batch(all_rows[ring_row], first, last, read_actions(first, last))
+
+            return step_batched
+
+        envs = [self._envs[i] for i in indices]
+        native = _backend.make_gym_stepper(self._backend, self._views, all_rows, share.start, envs)
+        if native is not None:
+            return native
+        steps = [env.step_into for env in envs]
+
+        def step(ring_row: int) -> None:
+            rows, index = all_rows[ring_row], share.start
+            for step_into, action in zip(steps, read_actions(share.start, share.stop)):
+                step_into(rows, index, action)
+                index += 1
+
+        return step
 
     def step(self, part: int, ring_row: int) -> None:
         """Step the environments of ``part`` with the shared actions, and write time step ``ring_row``.
@@ -70,25 +94,16 @@ class Host:
             NonFiniteError: if an action, an observation or a reward is NaN or infinite.
             Exception: whatever an environment raises, with a note that names it.
         """
-        share = self._shares[part]
-        start, stop = share.start * self._per_env, share.stop * self._per_env
+        start, stop, step_envs = self._parts[part]
         bad = self._keeper.begin(ring_row, start, stop)
         if bad is not None:
             raise self._non_finite_action(*bad)
         if self._interrupted:
             if part in self._interrupted:
                 self._interrupted.discard(part)
-                self._end_interrupted_episodes(share, ring_row)
+                self._end_interrupted_episodes(self._shares[part], ring_row)
                 return
-        rows = self._rows[ring_row]
-        if self._specs.batched:
-            for step_into_batch, first, last in self._steppers[part]:
-                step_into_batch(rows, first, last, self._read_actions(first, last))
-        else:
-            index = start
-            for step_into, action in zip(self._steppers[part], self._read_actions(start, stop)):
-                step_into(rows, index, action)
-                index += 1
+        step_envs(ring_row)
         bad = self._keeper.finish(ring_row, start, stop)
         if bad is not None:
             raise self._non_finite(ring_row, *bad)
@@ -97,7 +112,7 @@ class Host:
     def reset(self, part: int, ring_row: int) -> None:
         """Start new episodes in all environments of ``part`` and write time step ``ring_row``."""
         share = self._shares[part]
-        start, stop = share.start * self._per_env, share.stop * self._per_env
+        start, stop = self._rows_of(share)
         self._keeper.begin(
             ring_row, start, stop
         )  # the actions are not used: whether they are finite does not matter
@@ -142,7 +157,7 @@ class Host:
             views.discount[ring_row, running] = 1.0
             for field in (*views.observation, *views.env_info):
                 field[ring_row, running] = field[before, running]
-        self._keeper.finish(ring_row, share.start * self._per_env, share.stop * self._per_env)
+        self._keeper.finish(ring_row, *self._rows_of(share))
 
     def _non_finite_action(self, leaf: int, row: int, offset: int) -> NonFiniteError:
         path = leaf_path("action", self._specs.action, leaf)

@@ -6,7 +6,6 @@ from typing import Any, Callable
 
 import numpy as np
 
-from alf.environments._pool import _backend
 from alf.environments._pool._host import Host, Share
 from alf.environments._pool._segment import Specs, Views
 from alf.environments._pool._spares import Spares, SpareSlot
@@ -35,6 +34,7 @@ class LocalShare:
         first_env: Any = None,
     ):
         self._shares = shares
+        self._parts = {part: (part,) for part in range(len(shares))} | {ALL_PARTS: tuple(range(len(shares)))}
         self._specs = specs
         self._backend = backend
         self._host: Host | None = None
@@ -55,9 +55,7 @@ class LocalShare:
 
     def attach(self, views: Views) -> None:
         """Use these shared blocks from now on."""
-        self._host = Host(
-            self.envs, self._shares, self._specs, views, lambda v: _backend.make_row_keeper(self._backend, v)
-        )
+        self._host = Host(self.envs, self._shares, self._specs, views, self._backend)
 
     def run(self, command: int, part: int, ring_row: int) -> None:
         """Step or reset the environments of ``part`` (or of all parts) and write time step ``ring_row``.
@@ -65,13 +63,12 @@ class LocalShare:
         Raises:
             Exception: what an environment raised, with a note that names it.
         """
-        is_step = command == STEP
-        method = self._host.step if is_step else self._host.reset
-        for each in range(len(self._shares)) if part == ALL_PARTS else (part,):
+        method = self._host.step if command == STEP else self._host.reset
+        for each in self._parts[part]:
             try:
                 method(each, ring_row)
             except Exception as error:
-                self._host.annotate(error, each, ring_row, "step" if is_step else "reset")
+                self._host.annotate(error, each, ring_row, "step" if command == STEP else "reset")
                 raise
 
     def call_all(self, name: str, args: tuple, kwargs: dict) -> dict[int, Any]:

@@ -67,12 +67,11 @@ class Segment:
         self._map = mmap.mmap(self._fd.fd, num_bytes)
         return self
 
-    def array(self, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Return the memory from byte ``offset`` on as an array, which keeps the mapping alive."""
-        count = int(np.prod(shape, dtype=np.int64))
-        if count == 0:
-            return np.zeros(shape, dtype)
-        return np.frombuffer(self._map, dtype, count, offset).reshape(shape)
+    def array(self, place: "Place") -> np.ndarray:
+        """Return the memory of a block as an array, which keeps the mapping alive."""
+        if 0 in place.shape:
+            return np.zeros(place.shape, place.dtype)
+        return np.ndarray(place.shape, place.dtype, self._map, place.offset, place.strides)
 
     def close(self) -> None:
         """Give back the descriptor; the memory itself goes with the last array that refers to it."""
@@ -120,12 +119,38 @@ def _equal(first: Any, second: Any) -> bool:
     return all(a == b for a, b in zip(nest.flatten(first), nest.flatten(second)))
 
 
+def _aligned(num_bytes: int) -> int:
+    return -(-num_bytes // _ALIGNMENT) * _ALIGNMENT
+
+
+class Place(NamedTuple):
+    """Where a block lies in a segment."""
+
+    offset: int  # bytes
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    strides: tuple[int, ...]  # bytes
+
+    @classmethod
+    def contiguous(cls, offset: int, shape: tuple[int, ...], dtype: Any) -> "Place":
+        """Return a block without gaps."""
+        sizes = np.cumprod((np.dtype(dtype).itemsize,) + shape[:0:-1])
+        return cls(offset, shape, np.dtype(dtype), tuple(int(size) for size in sizes[::-1]) if shape else ())
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the block, with the gaps between its ring rows."""
+        return self.shape[0] * self.strides[0] if self.shape else self.dtype.itemsize
+
+
 class Layout:
     """Where the fields of ``num_ring_rows`` batched time steps lie in one segment.
 
-    Every leaf of a TimeStep is one contiguous block ``[R, B, ...]``: ring row first, so that R successive
-    time steps are a time-major batch. Actions are blocks ``[B, ...]``. Layouts are equal in all processes
-    because they are computed from the same arguments.
+    Every leaf of a TimeStep is one block ``[R, B, ...]``: ring row first, so that R successive time steps are a
+    time-major batch. Actions are blocks ``[B, ...]``. Each ring row is contiguous and begins a cache line: matrix
+    products may differ in the last bit with the alignment of their operands, and no result may depend on which ring
+    row a time step happens to be in. Layouts are equal in all processes because they are computed from the same
+    arguments.
 
     Args:
         specs: specs of one environment.
@@ -150,14 +175,17 @@ class Layout:
         self._prev_action = [self._ring(shape, dtype) for shape, dtype in action]
         self._env_info = [self._ring(shape, dtype) for shape, dtype in env_info]
 
-    def _place(self, shape: tuple[int, ...], dtype: Any) -> tuple[int, tuple[int, ...], np.dtype]:
-        offset = self._num_bytes
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        self._num_bytes += -(-size // _ALIGNMENT) * _ALIGNMENT
-        return offset, shape, np.dtype(dtype)
+    def _place(self, shape: tuple[int, ...], dtype: Any) -> Place:
+        return self._put(Place.contiguous(self._num_bytes, shape, dtype))
 
-    def _ring(self, shape: tuple[int, ...], dtype: Any) -> tuple[int, tuple[int, ...], np.dtype]:
-        return self._place((self.num_ring_rows, self.batch_size) + shape, dtype)
+    def _ring(self, shape: tuple[int, ...], dtype: Any) -> Place:
+        row = Place.contiguous(self._num_bytes, (self.batch_size,) + shape, dtype)
+        strides = (_aligned(row.num_bytes), *row.strides)
+        return self._put(Place(row.offset, (self.num_ring_rows, *row.shape), row.dtype, strides))
+
+    def _put(self, place: Place) -> Place:
+        self._num_bytes += _aligned(place.num_bytes)
+        return place
 
     @property
     def num_bytes(self) -> int:
@@ -167,13 +195,13 @@ class Layout:
     def views(self, segment: Segment) -> "Views":
         """Return the arrays of this layout in ``segment``."""
         return Views(
-            actions=[segment.array(*place) for place in self._actions],
-            step_type=segment.array(*self._step_type),
-            reward=segment.array(*self._reward),
-            discount=segment.array(*self._discount),
-            observation=[segment.array(*place) for place in self._observation],
-            prev_action=[segment.array(*place) for place in self._prev_action],
-            env_info=[segment.array(*place) for place in self._env_info],
+            actions=[segment.array(place) for place in self._actions],
+            step_type=segment.array(self._step_type),
+            reward=segment.array(self._reward),
+            discount=segment.array(self._discount),
+            observation=[segment.array(place) for place in self._observation],
+            prev_action=[segment.array(place) for place in self._prev_action],
+            env_info=[segment.array(place) for place in self._env_info],
         )
 
 

@@ -21,7 +21,7 @@ import alf.progress as progress
 from alf.environments._pool import _backend
 from alf.environments._pool._errors import Failure
 from alf.environments._pool._host import Host, Share
-from alf.environments._pool._segment import Layout, Segment, SharedFd, Specs
+from alf.environments._pool._segment import Layout, Place, Segment, SharedFd, Specs
 from alf.environments._pool._spares import Spares, SpareSlot
 
 # Commands; a code is command | part << 8 | ring row << 16.
@@ -144,7 +144,8 @@ class _Worker:
     def __init__(self, setup: WorkerSetup, connection: Any):
         self._setup = setup
         self._connection = connection
-        lines = setup.control.attach(64 * setup.num_workers).array(0, (setup.num_workers, 64), "uint8")
+        control = setup.control.attach(64 * setup.num_workers)
+        lines = control.array(Place.contiguous(0, (setup.num_workers, 64), "uint8"))
         self._signals = _backend.make_signals(setup.backend, lines, setup.events, setup.spin)
         self._spares: Spares | None = None
         self._envs: dict[int, Any] = {}
@@ -213,14 +214,7 @@ class _Worker:
         setup = self._setup
         layout = Layout(setup.specs, batch_size, num_ring_rows)
         views = layout.views(setup.data.attach(layout.num_bytes))
-        self._host = Host(
-            self._envs,
-            setup.shares,
-            setup.specs,
-            views,
-            lambda views: _backend.make_row_keeper(setup.backend, views),
-            setup.interrupted,
-        )
+        self._host = Host(self._envs, setup.shares, setup.specs, views, setup.backend, setup.interrupted)
 
     def _do_call_all(self, name: str, args: tuple, kwargs: dict) -> list:
         return [call_env(env, name, args, kwargs) for env in self._envs.values()]

@@ -18,7 +18,7 @@ import alf.progress as progress
 from alf.environments._pool import _backend
 from alf.environments._pool._errors import Failure, WorkerDiedError, exit_reason
 from alf.environments._pool._host import Share, first_unwritten
-from alf.environments._pool._segment import Layout, Segment, SharedFd, Specs, Views
+from alf.environments._pool._segment import Layout, Place, Segment, SharedFd, Specs, Views
 from alf.environments._pool._twin import FAILED
 from alf.environments._pool._worker import (
     ALL_PARTS,
@@ -86,7 +86,7 @@ class WorkerPool:
         self.num_workers = num_workers
         self._control = Segment().allocate(64 * num_workers)
         self._data = Segment()
-        self._lines = self._control.array(0, (num_workers, 64), np.uint8)
+        self._lines = self._control.array(Place.contiguous(0, (num_workers, 64), np.uint8))
         self._events = _backend.make_events(options.backend, num_workers)
         self._signals = _backend.make_signals(options.backend, self._lines, self._events, options.spin)
         self._stack_file = SharedFd(os.memfd_create("alf-worker-stack", os.MFD_CLOEXEC))

@@ -114,6 +114,22 @@ class AlfEnvironmentBaseWrapper(AlfEnvironment):
         """Seed the wrapped environment."""
         self._env.seed(seed)
 
+    def get_state(self) -> Any:
+        """Return the state of this wrapper and of what it wraps; None if one of them has none."""
+        # Of the class itself: a subclass may keep more than its parent.
+        names = type(self).__dict__.get("state_attributes")
+        inner = None if names is None else self._env.get_state()
+        if inner is None:
+            return None
+        return {"env": inner, "reset_due": self._reset_due, "own": {name: getattr(self, name) for name in names}}
+
+    def set_state(self, state: Any) -> None:
+        """Set the state of this wrapper and of what it wraps."""
+        self._env.set_state(state["env"])
+        self._reset_due = state["reset_due"]
+        for name, value in state["own"].items():
+            setattr(self, name, value)
+
     def _require_unbatched(self) -> None:
         if self._env.batched:
             raise ValueError(

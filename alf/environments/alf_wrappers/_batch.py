@@ -22,6 +22,8 @@ class TensorWrapper(AlfEnvironmentBaseWrapper):
         env: an environment that speaks NumPy.
     """
 
+    state_attributes = ()
+
     def __init__(self, env: AlfEnvironment):
         super().__init__(env)
         if env.is_tensor_based:
@@ -48,6 +50,8 @@ class BatchedTensorWrapper(TensorWrapper):
     Args:
         env: the unbatched environment.
     """
+
+    state_attributes = ()
 
     def __init__(self, env: AlfEnvironment):
         super().__init__(env)

@@ -11,6 +11,7 @@ import numpy as np
 import alf.nest as nest
 from alf.config_util import configurable
 from alf.data_structures import StepType, TimeStep
+from alf.environments._plain_step import PlainStep
 from alf.environments._rows import FIRST, LAST, Rows
 from alf.environments.alf_environment import AlfEnvironment
 from alf.environments.alf_wrappers._base import AlfEnvironmentBaseWrapper
@@ -58,6 +59,11 @@ class _EpisodeLengthWrapper(AlfEnvironmentBaseWrapper):
             self._reset_due = self.auto_reset
         return step_type
 
+    def _plain_step(self) -> PlainStep | None:
+        """Return that of the wrapped environment, with the steps counted here."""
+        plain = self._env._plain_step() if type(self) in (TimeLimit, RandomFirstEpisodeLength) else None
+        return plain and plain._replace(counters=(*plain.counters, self))
+
 
 @configurable
 class TimeLimit(_EpisodeLengthWrapper):
@@ -67,6 +73,8 @@ class TimeLimit(_EpisodeLengthWrapper):
         env: an unbatched environment.
         duration: number of actions in an episode.
     """
+
+    state_attributes = ("_num_steps", "_limit")
 
     def __init__(self, env: AlfEnvironment, duration: int):
         if duration < 1:

@@ -56,6 +56,8 @@ class ContinuousActionClip(gymnasium.ActionWrapper):
         max_v: no action above this reaches the environment.
     """
 
+    state_attributes = ()
+
     def __init__(self, env: gymnasium.Env, min_v: float = -1.0e9, max_v: float = 1.0e9):
         super().__init__(env)
 
@@ -84,6 +86,8 @@ class ContinuousActionMapping(gymnasium.ActionWrapper):
         low: lowest action outside, a number or an array.
         high: highest action outside, a number or an array.
     """
+
+    state_attributes = ()
 
     def __init__(self, env: gymnasium.Env, low: Any, high: Any):
         super().__init__(env)
@@ -120,6 +124,8 @@ class NormalizedAction(ContinuousActionMapping):
         env: a Gymnasium environment whose continuous actions have finite bounds.
     """
 
+    state_attributes = ()
+
     def __init__(self, env: gymnasium.Env):
         super().__init__(env, low=-1.0, high=1.0)
 
@@ -131,6 +137,8 @@ class NonEpisodicEnv(gymnasium.Wrapper):
     Args:
         env: a Gymnasium environment.
     """
+
+    state_attributes = ()
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
         """Step; ``terminated`` and ``truncated`` are always False."""

@@ -20,6 +20,8 @@ class FrameSkip(gymnasium.Wrapper):
         skip: how often an action is applied; fewer times where the episode ends.
     """
 
+    state_attributes = ()
+
     def __init__(self, env: gymnasium.Env, skip: int):
         if skip < 1:
             raise ValueError(f"FrameSkip.skip: expected >= 1, got {skip}.")

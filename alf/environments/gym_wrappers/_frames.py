@@ -26,6 +26,8 @@ class ImageChannelFirst(BaseObservationWrapper):
         fields: dotted paths of the images.
     """
 
+    state_attributes = ()
+
     def transform_space(self, observation_space: gymnasium.Space) -> gymnasium.Space:
         """Return the space with channels first."""
         if isinstance(observation_space, spaces.Dict):
@@ -150,6 +152,8 @@ class FrameResize(BaseObservationWrapper):
         interpolation: an OpenCV constant; 3 is ``cv2.INTER_AREA``.
     """
 
+    state_attributes = ()
+
     def __init__(
         self,
         env: gymnasium.Env,
@@ -189,6 +193,8 @@ class FrameGrayScale(BaseObservationWrapper):
         fields: dotted paths of the images.
     """
 
+    state_attributes = ()
+
     def __init__(self, env: gymnasium.Env, fields: List[str] | None = None):
         cv2 = require_cv2()
         self._cvt_color, self._code = cv2.cvtColor, cv2.COLOR_RGB2GRAY
@@ -221,6 +227,8 @@ class FrameCrop(BaseObservationWrapper):
         channel_order: ``"channels_last"`` or ``"channels_first"``.
         fields: dotted paths of the images.
     """
+
+    state_attributes = ()
 
     def __init__(
         self,

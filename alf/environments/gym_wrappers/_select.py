@@ -26,6 +26,8 @@ class SelectObservation(BaseObservationWrapper):
         ValueError: if an observation is not a vector or has no such element.
     """
 
+    state_attributes = ()
+
     def __init__(self,
                  env: gymnasium.Env,
                  elements: Sequence[int] | Mapping[str, Sequence[int]],

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from alf.environments._pool import _backend, _twin
-from alf.environments._pool._segment import Layout, Segment, Specs
+from alf.environments._pool._segment import Layout, Place, Segment, Specs
 from alf.tensor_specs import TensorSpec
 
 native = pytest.importorskip("alf._parallel_env")
@@ -17,7 +17,7 @@ native = pytest.importorskip("alf._parallel_env")
 
 def make_signals(backend, num_workers):
     segment = Segment().allocate(64 * num_workers)
-    lines = segment.array(0, (num_workers, 64), np.uint8)
+    lines = segment.array(Place.contiguous(0, (num_workers, 64), np.uint8))
     events = _backend.make_events(backend, num_workers)
     return [_backend.make_signals(backend, lines, events, spin=spin) for spin in (True, False)], lines
 
@@ -73,7 +73,7 @@ def _echo(backend, lines, events, count):
 @pytest.mark.parametrize("backend", ["native", "python"])
 def test_no_wake_up_is_lost_between_processes(backend):
     segment = Segment().allocate(64)
-    lines = segment.array(0, (1, 64), np.uint8)
+    lines = segment.array(Place.contiguous(0, (1, 64), np.uint8))
     events = _backend.make_events(backend, 1)
     main = _backend.make_signals(backend, lines, events, spin=False)
     child = multiprocessing.get_context("fork").Process(target=_echo, args=(backend, lines, events, 2000))

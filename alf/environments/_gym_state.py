@@ -1,0 +1,140 @@
+"""The state of a Gymnasium environment: all that decides how its episode goes on, for those known to give it.
+
+Every wrapper and the environment inside must be known, else there is no state at all: a state that leaves something
+out would look exact and not be it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, NamedTuple, Optional
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.classic_control import acrobot, cartpole, continuous_mountain_car, mountain_car, pendulum
+
+#: Wrapper class -> names of the attributes that change while an episode runs. Other classes may say theirs themselves,
+#: in a class attribute `state_attributes`.
+_WRAPPERS: dict[type, tuple[str, ...]] = {
+    gymnasium.wrappers.TimeLimit: ("_elapsed_steps",),
+    gymnasium.wrappers.OrderEnforcing: ("_has_reset",),
+    gymnasium.wrappers.PassiveEnvChecker: ("checked_reset", "checked_step", "checked_render"),
+    gymnasium.wrappers.FlattenObservation: (),
+    gymnasium.wrappers.RescaleAction: (),
+    gymnasium.wrappers.ClipAction: (),
+}
+
+#: Environment class -> names of the attributes that change while an episode runs.
+_ENVIRONMENTS: dict[type, tuple[str, ...]] = {
+    cartpole.CartPoleEnv: ("state", "steps_beyond_terminated"),
+    mountain_car.MountainCarEnv: ("state",),
+    continuous_mountain_car.Continuous_MountainCarEnv: ("state",),
+    acrobot.AcrobotEnv: ("state",),
+    pendulum.PendulumEnv: ("state", "last_u"),
+}
+
+
+class _Simulator(NamedTuple):
+    """How the state of a simulator is read and set."""
+
+    get: Callable[[gymnasium.Env], dict]
+    set: Callable[[gymnasium.Env, dict], None]
+
+
+def get_gym_state(env: gymnasium.Env) -> Optional[dict]:
+    """Return the state of an environment and its wrappers, of arrays, numbers and strings; None if it is not known."""
+    layers = []
+    while isinstance(env, gymnasium.Wrapper):
+        names = _state_attributes(type(env), _WRAPPERS)
+        if names is None:
+            return None
+        layers.append({name: _plain(getattr(env, name)) for name in names})
+        env = env.env
+    simulator = _simulator(env)
+    names = () if simulator is not None else _state_attributes(type(env), _ENVIRONMENTS)
+    if names is None:
+        return None
+    state = {name: _plain(getattr(env, name)) for name in names}
+    return {
+        "class": _class_name(env),
+        "wrappers": layers,
+        "attributes": state,
+        "simulator": {} if simulator is None else simulator.get(env),
+        "random": env.np_random.bit_generator.state,
+    }
+
+
+def set_gym_state(env: gymnasium.Env, state: dict) -> None:
+    """Bring an environment, which must have been reset once, into a state that :func:`get_gym_state` returned.
+
+    Raises:
+        ValueError: if it is the state of another environment.
+    """
+    found = _class_name(env.unwrapped)
+    if found != state["class"]:
+        raise ValueError(f"set_gym_state: expected an environment of class {state['class']}, got {found}.")
+    for layer in state["wrappers"]:
+        for name, value in layer.items():
+            setattr(env, name, value)
+        env = env.env
+    for name, value in state["attributes"].items():
+        setattr(env, name, _as_kept(value, getattr(env, name, None)))
+    simulator = _simulator(env)
+    if simulator is not None:
+        simulator.set(env, state["simulator"])
+    env.np_random.bit_generator.state = state["random"]
+
+
+def _class_name(env: gymnasium.Env) -> str:
+    return f"{type(env).__module__}.{type(env).__qualname__}"
+
+
+def _state_attributes(cls: type, table: dict) -> Optional[tuple[str, ...]]:
+    # Of the class itself: a subclass may keep more than its parent.
+    return cls.__dict__.get("state_attributes", table.get(cls))
+
+
+def _plain(value: Any) -> Any:
+    """Return a copy of an attribute as an array or a number; a tuple of numbers as a dictionary that tells so."""
+    if isinstance(value, tuple):
+        return {"tuple": [float(part) for part in value]}
+    if isinstance(value, (np.ndarray, list)):
+        return np.array(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _as_kept(value: Any, present: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple(value["tuple"])
+    return np.array(value) if isinstance(value, np.ndarray) else value
+
+
+def _simulator(env: gymnasium.Env) -> Optional[_Simulator]:
+    # Not the emulator of ALE: one that was restored was seen to go on differently from the one it was saved from.
+    if type(env).__module__.startswith("gymnasium.envs.mujoco.") and hasattr(env, "data"):
+        return _Simulator(_get_mujoco, _set_mujoco)
+    return None
+
+
+def _mujoco_arrays(env: gymnasium.Env) -> dict[str, np.ndarray]:
+    """Return the arrays of the simulation: some are of one substep earlier than positions, and are observed.
+
+    Those that each substep makes anew (constraints, contacts, islands) are left out: they are empty at first.
+    """
+    untouched = type(env.data)(env.model)
+    names = [name for name in dir(untouched) if not name.startswith("_") and _is_filled_array(untouched, name)]
+    return {name: getattr(env.data, name) for name in names}
+
+
+def _is_filled_array(data: Any, name: str) -> bool:
+    value = getattr(data, name, None)
+    return isinstance(value, np.ndarray) and value.flags.writeable and value.size > 0
+
+
+def _get_mujoco(env: gymnasium.Env) -> dict:
+    return {"time": float(env.data.time), **{name: array.copy() for name, array in _mujoco_arrays(env).items()}}
+
+
+def _set_mujoco(env: gymnasium.Env, state: dict) -> None:
+    env.data.time = state["time"]
+    for name, array in _mujoco_arrays(env).items():
+        array[...] = state[name]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import Any, Iterable
+from typing import Any, Callable, Iterable, Iterator
 
 import torch
 from absl import logging
@@ -23,6 +23,7 @@ __all__ = [
     "Checkpointer",
     "DamagedCheckpointError",
     "enable_checkpoint",
+    "extract_replay_buffer_from_checkpoint",
     "extract_sub_state_dict_from_checkpoint",
     "is_checkpoint_enabled",
 ]
@@ -359,28 +360,15 @@ def extract_sub_state_dict_from_checkpoint(checkpoint_prefix: str, checkpoint_pa
     Raises:
         CheckpointError: if there is no such checkpoint, or nothing in it has that prefix.
     """
-    path = os.path.abspath(os.path.expanduser(checkpoint_path))
-    if not os.path.isdir(path):
-        raise CheckpointError(
-            f"{path} is not a checkpoint directory. Pickled checkpoints are not read, for they can run code."
-        )
-    steps = files.list_steps(path)
-    candidates = [files.checkpoint_path(path, step) for step in reversed(steps)] or [path]
-    for number, candidate in enumerate(candidates):
-        try:
-            manifest = files.read_manifest(candidate)
-            name, _, prefix = checkpoint_prefix.partition(".")
-            name = "algorithm" if name == "alg" and "alg.json" not in manifest["files"] else name
-            if f"{name}.json" not in manifest["files"]:
-                raise CheckpointError(
-                    f"{candidate} holds nothing named {name!r}, but {_part_names(manifest)}."
-                )
-            state = files.read_part(candidate, manifest, name)
-            break
-        except DamagedCheckpointError as error:
-            if number == len(candidates) - 1:
-                raise
-            logging.error("DAMAGED CHECKPOINT, not used: %s. Trying the one before it.", error)
+    name, _, prefix = checkpoint_prefix.partition(".")
+
+    def read(candidate, manifest):
+        found = "algorithm" if name == "alg" and "alg.json" not in manifest["files"] else name
+        if f"{found}.json" not in manifest["files"]:
+            raise CheckpointError(f"{candidate} holds nothing named {found!r}, but {_part_names(manifest)}.")
+        return found, files.read_part(candidate, manifest, found)
+
+    candidate, (name, state) = _read_newest(checkpoint_path, read)
     if not prefix:
         return state
     found = {key[len(prefix) + 1 :]: value for key, value in state.items() if key.startswith(prefix + ".")}
@@ -389,3 +377,67 @@ def extract_sub_state_dict_from_checkpoint(checkpoint_prefix: str, checkpoint_pa
         nearest = difflib.get_close_matches(prefix, known, n=3)
         raise CheckpointError(f"{candidate}: nothing of {name!r} begins with {prefix!r}. Nearest: {nearest}.")
     return found
+
+
+def extract_replay_buffer_from_checkpoint(checkpoint_path: str) -> tuple[str, dict[str, Any]]:
+    """Return the checkpoint that was read, and the replay buffer saved in it.
+
+    Args:
+        checkpoint_path: a checkpoint directory, or a directory of checkpoints, of which the newest undamaged
+            is used.
+    Returns:
+        - the path of the checkpoint
+        - {path below the buffer: value}
+    Raises:
+        CheckpointError: if there is no such checkpoint, or not exactly one replay buffer in it.
+    """
+
+    def read(candidate, manifest):
+        names = [name.removesuffix(".json") for name in manifest["files"]]
+        parts = {name: files.read_part(candidate, manifest, name) for name in names if name.endswith(_REPLAY_BUFFER)}
+        buffers: dict[str, dict] = {}
+        for path, value in _flat(parts):
+            if isinstance(value, torch.Tensor) and _part_of(path) == _REPLAY_BUFFER:
+                buffer, _, name = path.rpartition("_replay_buffer.")
+                buffers.setdefault(f"{buffer}_replay_buffer", {})[name] = value
+        return buffers
+
+    candidate, buffers = _read_newest(checkpoint_path, read)
+    if len(buffers) != 1:
+        raise CheckpointError(
+            f"{candidate}: expected one replay buffer, got {sorted(buffers) or 'none'}. A run keeps it in its "
+            f'checkpoints with alf.config("ReplayBuffer", enable_checkpoint=True).'
+        )
+    return candidate, next(iter(buffers.values()))
+
+
+def _flat(entries: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted path and value of what is in nested dicts."""
+    for key, value in entries.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _read_newest(checkpoint_path: str, read: Callable[[str, dict], Any]) -> tuple[str, Any]:
+    """Return the path of a checkpoint and what `read` returns for it.
+
+    Args:
+        checkpoint_path: a checkpoint directory, or a directory of checkpoints, of which the newest undamaged
+            is used.
+        read: called with path and manifest.
+    """
+    path = os.path.abspath(os.path.expanduser(checkpoint_path))
+    if not os.path.isdir(path):
+        raise CheckpointError(
+            f"{path} is not a checkpoint directory. Pickled checkpoints are not read, for they can run code."
+        )
+    steps = files.list_steps(path)
+    candidates = [files.checkpoint_path(path, step) for step in reversed(steps)] or [path]
+    for candidate in candidates[:-1]:
+        try:
+            return candidate, read(candidate, files.read_manifest(candidate))
+        except DamagedCheckpointError as error:
+            logging.error("DAMAGED CHECKPOINT, not used: %s. Trying the one before it.", error)
+    return candidates[-1], read(candidates[-1], files.read_manifest(candidates[-1]))

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "alf"
 FLOOR = {
     "_config": 0,  # the configuration system
     "_parallel_env": 0,  # C++, csrc/parallel_env
+    "_replay": 0,  # C++, csrc/replay
     "tensor_specs": 1,  # shape, dtype and bounds of a tensor
     "progress": 1,  # how far training is
     "device_ctx": 1,  # where new tensors are made

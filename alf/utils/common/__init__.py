@@ -14,6 +14,7 @@ from alf.utils.common._environment import (
     set_global_env,
     set_transformed_observation_spec,
 )
+from alf.utils.common._memory import keep_freed_memory
 from alf.utils.common._modes import (
     eval_context,
     exe_mode_name,
@@ -95,6 +96,7 @@ __all__ = [
     "is_replay",
     "is_rollout",
     "is_training",
+    "keep_freed_memory",
     "log_metrics",
     "mark_eval",
     "mark_pretrain",

@@ -214,7 +214,8 @@ BatchInfo = namedtuple(
     default_value=())
 
 BasicRolloutInfo = namedtuple("BasicRolloutInfo", ["rl", "rewards", "repr"], default_value=())
-BasicRLInfo = namedtuple("BasicRLInfo", ["action"], default_value=())
+# What is known of a step that no algorithm here has made: all else that an algorithm may ask of its info is absent.
+BasicRLInfo = elastic_namedtuple("BasicRLInfo", ["action"])
 
 
 def add_batch_info(experience: Experience, batch_info, buffer=()) -> Experience:

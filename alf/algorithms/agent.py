@@ -11,7 +11,7 @@ from alf.algorithms.config import TrainerConfig
 from alf.algorithms.entropy_target_algorithm import EntropyTargetAlgorithm
 from alf.algorithms.rl_algorithm import RLAlgorithm
 from alf.config_util import configurable
-from alf.data_structures import AlgStep, Experience, LossInfo, TimeStep, namedtuple
+from alf.data_structures import AlgStep, BasicRolloutInfo, Experience, LossInfo, TimeStep, namedtuple
 from alf.nest import Nest, map_structure
 from alf.tensor_specs import TensorSpec
 
@@ -250,6 +250,34 @@ class Agent(RLAlgorithm):
             new_state["rw"] = state.rw
         return AlgStep(output=rl_step.output, state=AgentState(**new_state), info=AgentInfo(**infos))
 
+    @property
+    def _has_only_rl(self) -> bool:
+        others = (self._representation_learner, self._goal_generator, self._irm, self._entropy_target_algorithm,
+                  self._reward_weight_algorithm)
+        return all(other is None for other in others)
+
+    @property
+    def trains_sequences(self) -> bool:
+        """Whether the RL algorithm does, and is alone."""
+        return self._has_only_rl and self._rl_algorithm.trains_sequences
+
+    def train_sequence(self, inputs: TimeStep, rollout_info: AgentInfo, state: AgentState = ()) -> AgentInfo:
+        """Return the infos of all algorithms for sequences: an RL algorithm that is alone treats them in its own way.
+
+        Args:
+            inputs: time steps ``[T, B, ...]``.
+            rollout_info: infos of the unroll ``[T, B, ...]``.
+            state: states of all algorithms before the first step ``[B, ...]``.
+        """
+        if not self._has_only_rl:
+            return super().train_sequence(inputs, rollout_info, state)
+        state = (state.rl, ) if self.trains_sequences else ()
+        return AgentInfo(rl=self._rl_algorithm.train_sequence(inputs, rollout_info.rl, *state))
+
+    def rollout_priority(self, experience: Experience) -> Optional[torch.Tensor]:
+        """Return the priorities that the RL algorithm gives to the steps of an unroll."""
+        return self._rl_algorithm.rollout_priority(experience._replace(rollout_info=experience.rollout_info.rl))
+
     def calc_loss(self, info: AgentInfo) -> LossInfo:
         """Return the sum of the losses of all algorithms ``[T, B]``."""
         losses = self._helper.accumulate_loss_info(
@@ -265,11 +293,38 @@ class Agent(RLAlgorithm):
         return self._helper.accumulate_loss_info(
             [self._rl_algorithm, self._representation_learner], info, offline=True, pre_train=pre_train)
 
-    def train_step_offline(self, time_step: TimeStep, state: AgentState, rollout_info: AgentInfo,
+    def train_step_offline(self, time_step: TimeStep, state: AgentState, rollout_info: BasicRolloutInfo,
                            pre_train: bool = False) -> AlgStep:
-        """Return the info of the RL algorithm for a step of an offline buffer."""
+        """Return the infos of representation learner and RL algorithm for a step of a stored buffer.
+
+        The others learn from the Agent's own experience only. Arguments as in :class:`Algorithm`.
+        """
+        new_state, infos = {}, {}
+        if self._representation_learner is not None:
+            step = self._representation_learner.train_step_offline(time_step, state.repr, rollout_info.repr, pre_train)
+            new_state["repr"], infos["repr"] = step.state, step.info
+            time_step = time_step._replace(observation=step.output)
         rl_step = self._rl_algorithm.train_step_offline(time_step, state.rl, rollout_info.rl, pre_train)
-        return AlgStep(output=rl_step.output, state=AgentState(rl=rl_step.state), info=AgentInfo(rl=rl_step.info))
+        new_state["rl"], infos["rl"] = rl_step.state, rl_step.info
+        return AlgStep(output=rl_step.output, state=state._replace(**new_state), info=AgentInfo(**infos))
+
+    def train_sequence_offline(self, inputs: TimeStep, rollout_info: BasicRolloutInfo,
+                               pre_train: bool = False) -> AgentInfo:
+        """Return the infos for stored sequences: an RL algorithm that is alone treats them in its own way."""
+        if not self._has_only_rl:
+            return super().train_sequence_offline(inputs, rollout_info, pre_train)
+        return AgentInfo(rl=self._rl_algorithm.train_sequence_offline(inputs, rollout_info.rl, pre_train))
+
+    def offline_rollout_info(self, action) -> BasicRolloutInfo:
+        """Return what takes the place of the infos of the unroll in steps of stored buffers.
+
+        Raises:
+            ValueError: if the RL algorithm needs goals, which are not stored.
+        """
+        if self._goal_generator is not None:
+            raise ValueError("TrainerConfig.offline_buffer_dir: stored buffers have no goals, which the goal_generator "
+                             f"of {self.name} would give to the RL algorithm. Leave one of the two out.")
+        return BasicRolloutInfo(rl=self._rl_algorithm.offline_rollout_info(action))
 
     def _all(self) -> list:
         return [self._rl_algorithm, self._representation_learner, self._irm, self._goal_generator]

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 import torch
 from torch import nn
@@ -10,9 +10,10 @@ from torch import nn
 from alf import summary
 from alf.algorithms._training.checkpoint import load_optimizer_states, optimizer_states, split_state_dict
 from alf.algorithms._training.from_replay import collect_train_info, prepare_experience
+from alf.algorithms._training.offline import OfflineReplay, add_offline_loss, collect_offline_info, sample_offline
 from alf.algorithms._training.parameters import Assignment, assign_parameters, trained_algorithms
-from alf.algorithms._training.replay import LastUnroll
-from alf.algorithms._training.sequences import cut_sequences, mini_batches
+from alf.algorithms._training.replay import LastUnroll, Replay
+from alf.algorithms._training.sequences import cut_sequences, mini_batches, step_at_once
 from alf.algorithms._training.update import learning_rates, told_mean, total_loss, update_parameters
 from alf.algorithms.algorithm_interface import AlgorithmInterface
 from alf.algorithms.config import TrainerConfig
@@ -77,7 +78,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         self._data_transformer: Optional[nn.Module] = None
         self._checkpoint = checkpoint
         self._pre_loaded = False
-        self._replay: Optional[LastUnroll] = None
+        self._replay: Union[None, LastUnroll, Replay] = None
+        self._offline: Optional[OfflineReplay] = None
         self._use_rollout_state = config is not None and config.use_rollout_state
 
     # ---- place in the tree ---------------------------------------------------------------------------------------
@@ -125,8 +127,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
 
     @property
     def has_offline(self) -> bool:
-        """Whether the algorithm also trains from an offline buffer."""
-        return False
+        """Whether the algorithm also trains from stored buffers; only the root of a tree knows."""
+        return self._offline is not None
 
     # ---- states --------------------------------------------------------------------------------------------------
 
@@ -342,6 +344,15 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
             return experience
         return self._data_transformer.transform_experience(experience)
 
+    @contextlib.contextmanager
+    def unchanged_transformers(self) -> Iterator[None]:
+        """Context after which the data transformers, with their statistics, are as they were before it."""
+        before = {} if self._data_transformer is None else {
+            name: value.clone() for name, value in self._data_transformer.state_dict().items()}
+        yield
+        if self._data_transformer is not None:
+            self._data_transformer.load_state_dict(before)
+
     # ---- losses and updates --------------------------------------------------------------------------------------
 
     def calc_loss(self, info: Nest) -> LossInfo:
@@ -350,20 +361,34 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         return info
 
     def train_step_offline(self, inputs: Nest, state: Nest, rollout_info: Nest, pre_train: bool = False) -> AlgStep:
-        """Not offered by this algorithm.
+        """Return what ``calc_loss_offline`` needs of a stored step. By default it is learned from like any other.
 
-        Raises:
-            NotImplementedError: always.
+        Args:
+            inputs: ``[B, ...]``.
+            state: recurrent state.
+            rollout_info: what ``offline_rollout_info`` made of the stored step.
+            pre_train: whether this update trains offline only, before online training begins.
         """
-        raise NotImplementedError(f"{self.name} does not train from an offline buffer.")
+        return self.train_step(inputs, state, rollout_info)
 
     def calc_loss_offline(self, info_offline: Nest, pre_train: bool = False) -> LossInfo:
-        """Not offered by this algorithm.
+        """Return the loss ``[T, B]`` of stored steps. By default it is that of other steps."""
+        return self.calc_loss(info_offline)
 
-        Raises:
-            NotImplementedError: always.
+    def train_sequence_offline(self, inputs: TimeStep, rollout_info: Nest, pre_train: bool = False) -> Nest:
+        """Return what ``calc_loss_offline`` needs of stored sequences: :meth:`train_sequence`, or what an algorithm
+        with a ``train_step_offline`` of its own says there.
+
+        Args:
+            inputs: time steps ``[T, B, ...]``.
+            rollout_info: what ``offline_rollout_info`` made of them ``[T, B, ...]``.
+            pre_train: whether this update trains offline only, before online training begins.
         """
-        raise NotImplementedError(f"{self.name} does not train from an offline buffer.")
+        if type(self).train_step_offline is Algorithm.train_step_offline:
+            state = (self.get_initial_train_state(inputs.step_type.shape[1]), ) if self.trains_sequences else ()
+            return self.train_sequence(inputs, rollout_info, *state)
+        step = functools.partial(self.train_step_offline, pre_train=pre_train)
+        return step_at_once(step, inputs, rollout_info, self.get_initial_train_state(1))
 
     def update_with_gradient(self,
                              loss_info: LossInfo,
@@ -429,19 +454,24 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
             masks[-1] = False
         return masks
 
-    def _update(self, experience: Experience, info: Nest, last_row_counts: bool) -> None:
-        """Update once.
+    def _update(self, experience: Experience, info: Nest, last_row_counts: bool,
+                batch_info: Optional[BatchInfo] = None, loss_info: Optional[LossInfo] = None) -> LossInfo:
+        """Update once and return the losses.
 
         Args:
             experience: ``[T, B, ...]``.
             info: what ``calc_loss`` is given ``[T, B, ...]``.
             last_row_counts: whether the last row is more than what is bootstrapped from.
+            batch_info: of the sampled sequences.
+            loss_info: the losses; None: ``calc_loss(info)``.
         """
-        loss_info = self.calc_loss(info)
+        loss_info = self.calc_loss(info) if loss_info is None else loss_info
         masks = self._valid_masks(experience.step_type, last_row_counts)
-        loss_info, params = self.update_with_gradient(loss_info, masks)
+        priority = loss_info.priority
+        loss_info, params = self.update_with_gradient(loss_info, masks, batch_info=batch_info)
         self.after_update(experience.time_step, info)
         self.summarize_train(experience, info, loss_info, params)
+        return loss_info._replace(priority=priority)
 
     def train_from_unroll(self, experience: Experience, train_info: Nest) -> int:
         """Update once from the graph of an unroll.
@@ -457,25 +487,34 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         return (num_rows - 1) * num_envs
 
     def train_from_replay_buffer(self, update_global_counter: bool = False) -> int:
-        """Train on all of the last unroll, ``num_updates_per_train_iter`` times, in shuffled mini batches.
-
-        Its last row is only there to be bootstrapped from. An algorithm that has done so leaves it out in
-        ``preprocess_experience``. For one that has not, each sequence of ``mini_batch_length`` steps is followed by
-        the next step, whose own loss does not count. Either way each step is trained on once an epoch.
+        """Train on stored experience: on all of it, or on samples, as ``whole_replay_buffer_training`` says.
 
         Args:
             update_global_counter: count each mini batch as a step of the summaries.
         Returns:
             The number of steps trained on, repeated ones counted each time.
         """
+        if self._config.whole_replay_buffer_training:
+            return self._train_on_all(update_global_counter)
+        return self._train_on_samples(update_global_counter)
+
+    def _train_on_all(self, update_global_counter: bool) -> int:
+        """Train on all that is stored, ``num_updates_per_train_iter`` times, in shuffled mini batches.
+
+        Its last row is only there to be bootstrapped from. An algorithm that has done so leaves it out in
+        ``preprocess_experience``. For one that has not, each sequence of ``mini_batch_length`` steps is followed by
+        the next step, whose own loss does not count. Either way each step is trained on once an epoch.
+        """
         config = self._config
         with record_time("time/replay"):
             stored, batch_info = self._replay.gather_all()
+        if stored.step_type.shape[1] < 2:
+            return 0
         with record_time("time/preprocess_experience"):
             experience, info_spec = prepare_experience(self, stored, self._replay.rollout_info_spec, batch_info,
-                                                       self._replay)
+                                                       batch_info.replay_buffer)
         num_rows, num_envs = experience.step_type.shape
-        last_row_counts = num_rows < stored.step_type.shape[0]
+        last_row_counts = num_rows < stored.step_type.shape[1]
         num_steps = num_rows if last_row_counts else num_rows - 1
         sequences = cut_sequences(experience, config.mini_batch_length or num_steps, 0 if last_row_counts else 1)
         # Only the state that a sequence begins with is needed.
@@ -494,6 +533,98 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
                     info = collect_train_info(self, batch, info_spec, at_once)
                     self._update(batch, info, last_row_counts)
         return num_steps * num_envs * config.num_updates_per_train_iter
+
+    def _train_on_samples(self, update_global_counter: bool) -> int:
+        """Train on sampled sequences, as often as ``num_updates_per_train_iter`` or ``replay_ratio`` says."""
+        replay = self._replay
+        if not replay.can_sample() and not self.has_offline:
+            return 0
+        num_done = num_steps = 0
+        with record_time("time/train"):
+            while replay.may_update(num_done):
+                if update_global_counter:
+                    summary.increment_global_counter()
+                # As above: the last update of an iteration is summarized.
+                quiet = not update_global_counter and not replay.is_last_update(num_done)
+                with summary.record_if(_never) if quiet else contextlib.nullcontext():
+                    num_learned = self._train_on_stored_buffers() if self.has_offline else self._train_on_sample()
+                replay.count_update(num_learned)
+                num_steps += num_learned
+                num_done += 1
+        return num_steps
+
+    def _train_on_stored_buffers(self) -> int:
+        """Update once from stored buffers, and where it is due from sampled sequences as well.
+
+        Returns:
+            The steps that were learned: those that another one follows.
+        """
+        offline, pre_train = self._offline, self._offline.pre_train
+        with record_time("time/replay"):
+            experience, info_spec = sample_offline(self, offline)
+        info = collect_offline_info(self, experience, info_spec, self._steps_at_once(), pre_train)
+        loss_info = self.calc_loss_offline(info, pre_train)
+        trains_online = self._replay.can_sample() and offline.trains_online
+        offline.count_update()
+        num_steps = max(1, experience.step_type.shape[0] - 1) * experience.step_type.shape[1]
+        if not trains_online:
+            self._update(experience, info, last_row_counts=True, loss_info=loss_info)
+            return num_steps
+        masks = self._valid_masks(experience.step_type, last_row_counts=True)
+        with summary.scope("offline"):
+            summary_utils.summarize_loss(loss_info)
+        return num_steps + self._train_on_sample(total_loss(loss_info, masks))
+
+    def _train_on_sample(self, offline_loss: Optional[torch.Tensor] = None) -> int:
+        """Update once from sampled sequences; return the steps that were learned: those that another one follows.
+
+        Args:
+            offline_loss: a scalar to be minimised as well.
+        """
+        config, replay = self._config, self._replay
+        with record_time("time/replay"):
+            stored, batch_info = replay.sample()
+        with record_time("time/preprocess_experience"):
+            experience, info_spec = prepare_experience(self, stored, replay.rollout_info_spec, batch_info,
+                                                       batch_info.replay_buffer)
+        info = collect_train_info(self, experience, info_spec, self._steps_at_once())
+        loss_info = self.calc_loss(info)
+        if offline_loss is not None:
+            loss_info = add_offline_loss(loss_info, offline_loss)
+        loss_info = self._update(experience, info, last_row_counts=True, batch_info=batch_info, loss_info=loss_info)
+        if config.priority_replay:
+            if not isinstance(loss_info.priority, torch.Tensor):
+                raise ValueError(f"TrainerConfig.priority_replay=True: {self.name} gives no priorities. Set its "
+                                 "calculate_priority=True, or priority_replay=False.")
+            replay.update_priority(batch_info, loss_info.priority)
+        return max(1, experience.step_type.shape[0] - 1) * experience.step_type.shape[1]
+
+    @property
+    def trains_sequences(self) -> bool:
+        """Whether ``train_sequence`` is called also for an algorithm with a recurrent state."""
+        return False
+
+    def train_sequence(self, inputs: TimeStep, rollout_info: Nest, state: Nest = ()) -> Nest:
+        """Return the info that ``calc_loss`` needs, for all steps of sequences at once.
+
+        By default time is folded into the batch for one call of ``train_step``. To be overridden by an algorithm that
+        can leave out what its loss does not need: its gradients must be the same. What an override returns is only
+        read by ``calc_loss`` and ``after_update`` of the same algorithm.
+
+        Args:
+            inputs: time steps ``[T, B, ...]``.
+            rollout_info: infos of the unroll ``[T, B, ...]``.
+            state: the state before the first step ``[B, ...]``, for an algorithm that :attr:`trains_sequences`.
+        """
+        return step_at_once(self.train_step, inputs, rollout_info, self.get_initial_train_state(1))
+
+    def rollout_priority(self, experience: Experience) -> Optional[torch.Tensor]:
+        """Return priorities ``[T, B]`` of the steps of an unroll, or None: as the replay buffer gives to new steps.
+
+        Args:
+            experience: raw time steps, distributions as parameters ``[T, B, ...]``.
+        """
+        return None
 
     def _steps_at_once(self) -> bool:
         """Return whether ``train_step`` is called once for all steps of a sequence.

@@ -99,6 +99,7 @@ class TrainerConfig:
     normalize_importance_weights_by_max: bool = False
     clear_replay_buffer: bool = True  # with whole_replay_buffer_training: only the last unroll is stored
     visualize_alf_tree: bool = False  # draw the algorithm tree
+    replay_ratio: Optional[float] = None  # steps learned / steps collected, instead of num_updates_per_train_iter
 
     def __post_init__(self):
         self._check_choice("ml_type", ("rl", "sl"))
@@ -113,6 +114,8 @@ class TrainerConfig:
         for name in ("num_evals", "num_summaries", "mini_batch_length", "mini_batch_size", "offline_buffer_length"):
             if getattr(self, name) is not None:
                 self._check_at_least(name, 1)
+        if self.replay_ratio is not None and not self.replay_ratio > 0:
+            self._refuse("replay_ratio", "None or a number > 0")
         if not 0 <= self.epsilon_greedy <= 1:
             self._refuse("epsilon_greedy", "a number from 0 to 1")
         if self.ml_type == "rl":
@@ -127,15 +130,43 @@ class TrainerConfig:
         if self.whole_replay_buffer_training and self.priority_replay:
             raise ValueError("TrainerConfig: priority_replay=True asks for samples by priority, "
                              "whole_replay_buffer_training=True for all that is stored. Set one of them to False.")
+        if self.whole_replay_buffer_training and self.replay_ratio is not None:
+            raise ValueError("TrainerConfig: replay_ratio counts sampled steps, whole_replay_buffer_training=True "
+                             "trains on all that is stored. Set one of them to None or False.")
+        if not self.whole_replay_buffer_training:
+            length = self.sampled_length
+            if length > self.replay_buffer_length:
+                raise ValueError(f"TrainerConfig.mini_batch_length: expected at most replay_buffer_length="
+                                 f"{self.replay_buffer_length}, for longer sequences are never stored, got {length}.")
+        if self.offline_buffer_dir is not None:
+            self._check_offline()
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        keeps_last_unroll = self.whole_replay_buffer_training and self.clear_replay_buffer
-        if keeps_last_unroll and self.replay_buffer_length not in (defaults["replay_buffer_length"],
+        if self.keeps_last_unroll and self.replay_buffer_length not in (defaults["replay_buffer_length"],
                                                                    self.unroll_length + 1):
             logging.warning(
                 "TrainerConfig.replay_buffer_length=%s has no effect: with whole_replay_buffer_training and "
                 "clear_replay_buffer, both True by default, the buffer holds the unroll_length + 1 = %s steps of the "
                 "last unroll. To keep more, set clear_replay_buffer=False.", self.replay_buffer_length,
                 self.unroll_length + 1)
+
+    def _check_offline(self) -> None:
+        if self.whole_replay_buffer_training:
+            self._refuse("whole_replay_buffer_training", "False with offline_buffer_dir, which is sampled from")
+        for name in ("mini_batch_size", "mini_batch_length"):
+            if getattr(self, name) is None:
+                self._refuse(name, "a number with offline_buffer_dir")
+        if self.unroll_length == 0 and not self.async_unroll and self.replay_ratio is not None:
+            self._refuse("replay_ratio", "None, because nothing is collected with unroll_length=0")
+
+    @property
+    def keeps_last_unroll(self) -> bool:
+        """Whether an off-policy algorithm trains on all of the last unroll and then forgets it."""
+        return self.whole_replay_buffer_training and self.clear_replay_buffer
+
+    @property
+    def sampled_length(self) -> int:
+        """Steps of a sequence sampled from a replay buffer: ``mini_batch_length``, by default ``unroll_length``."""
+        return self.mini_batch_length or max(1, int(self.unroll_length))
 
     def _refuse(self, name: str, expected: str):
         raise ValueError(f"TrainerConfig.{name}: expected {expected}, got {getattr(self, name)!r}. Set it with "

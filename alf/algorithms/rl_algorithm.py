@@ -1,16 +1,18 @@
 """RLAlgorithm: an algorithm that acts in environments; as the root of a tree it unrolls, trains and measures itself."""
 
-from typing import Callable, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Union
 
 import torch
 
 from alf import summary
-from alf.algorithms._training.replay import LastUnroll
+from alf.algorithms._training.offline import OfflineReplay
+from alf.algorithms._training.replay import LastUnroll, Replay
 from alf.algorithms._training.unroll import Unroll
 from alf.algorithms.algorithm import Algorithm
+from alf.algorithms.async_unroller import AsyncUnroller
 from alf.algorithms.config import TrainerConfig
 from alf.config_util import configurable
-from alf.data_structures import AlgStep, Experience, LossInfo, TimeStep
+from alf.data_structures import AlgStep, BasicRLInfo, Experience, LossInfo, TimeStep
 from alf.metrics import StepMetric, metrics, update_metrics
 from alf.nest import Nest, flatten, map_structure
 from alf.tensor_specs import TensorSpec
@@ -85,13 +87,21 @@ class RLAlgorithm(Algorithm):
             weights = weights.to(torch.float32)
         self.register_buffer("_reward_weights", weights)
         self._metrics = None
-        self._unroll: Optional[Unroll] = None
+        self._unroll: Union[None, Unroll, AsyncUnroller] = None
         self._unroll_carry = 0.0
+        self._loaded_unroll: Dict[str, Any] = {}  # where the unroll begins, if a checkpoint says it
         if env is not None and config is not None and not is_eval:
             self._data_transformer = getattr(config, "data_transformer", None)
             if self.on_policy and self._data_transformer is not None:
                 self._data_transformer.follow_rollout()
+            if self.on_policy and config.async_unroll:
+                raise ValueError(f"TrainerConfig.async_unroll=True: {name} learns from the graph of its unroll, which "
+                                 "cannot come from another process. Set async_unroll=False.")
             self._metrics = self._create_metrics(env, config)
+            num_earlier = 0 if self._data_transformer is None else self._data_transformer.stack_size - 1
+            self._replay = LastUnroll(num_earlier) if config.keeps_last_unroll else Replay(config, num_earlier)
+            if config.offline_buffer_dir is not None:
+                self.load_offline_replay_buffer(env.observation_spec())
 
     # ---- specs and reward ----------------------------------------------------------------------------------------
 
@@ -209,52 +219,106 @@ class RLAlgorithm(Algorithm):
         raise NotImplementedError(f"{self.name}: override predict_step.")
 
     def unroll(self, unroll_length: int) -> Experience:
-        """Act in the training environments.
+        """Act in the training environments, and store what an off-policy algorithm trains on.
 
         Args:
             unroll_length: number of steps of each environment.
         Returns:
-            The experience ``[unroll_length + 1, B, ...]`` with time steps after the data transformers; its last step
-            is there to be bootstrapped from.
+            The experience with time steps after the data transformers. For an algorithm that trains on it at once it is
+            ``[unroll_length + 1, B, ...]``, its last step is there to be bootstrapped from; else it is
+            ``[unroll_length, B, ...]``.
         """
-        if self._unroll is None:
-            if self._env is None:
-                raise RuntimeError(f"{self.name}: only the root algorithm unrolls, and it needs env and config.")
-            keep_state = self.need_full_rollout_state() and not self.on_policy
-            self._unroll = Unroll(self, self._env, keep_state, self._overwrite_policy_output)
-            stack_size = 1 if self._data_transformer is None else self._data_transformer.stack_size
-            self._replay = LastUnroll(num_earlier=stack_size - 1)
+        at_once = self._trains_on_unroll
+        unroll = self._make_unroll()
         with common.rollout_context(), record_time("time/unroll"):
-            experience, inputs, rollout_info_spec = self._unroll.run(unroll_length)
+            experience, inputs, rollout_info_spec = unroll.run(unroll_length, with_last_step=at_once)
         if not self.on_policy:
-            self._replay.set(common.detach(experience), rollout_info_spec)
-        update_metrics(self._metrics, map_structure(lambda leaf: leaf[:-1], experience.time_step))
+            with record_time("time/unroll_store_exp"):
+                self._store(common.detach(experience), rollout_info_spec)
+        time_steps = experience.time_step
+        update_metrics(self._metrics, map_structure(lambda leaf: leaf[:-1], time_steps) if at_once else time_steps)
         rollout_info = dist_utils.params_to_distributions(experience.rollout_info, rollout_info_spec)
         return experience._replace(time_step=inputs, rollout_info=rollout_info)
 
+    def _make_unroll(self) -> Union[Unroll, AsyncUnroller]:
+        """Return what acts for this algorithm, in this process or another; it is made at the first call."""
+        if self._unroll is None:
+            if self._env is None:
+                raise RuntimeError(f"{self.name}: only the root algorithm unrolls, and it needs env and config.")
+            settings = dict(
+                keep_state=self.need_full_rollout_state() and not self.on_policy,
+                overwrite_policy_output=self._overwrite_policy_output)
+            if self._config.async_unroll:
+                self._unroll = AsyncUnroller(self, self._config, **settings)
+            else:
+                self._unroll = Unroll(self, self._env, **settings)
+                self._unroll.load_state_dict(self._loaded_unroll)
+                self._loaded_unroll = {}
+        return self._unroll
+
+    @property
+    def _trains_on_unroll(self) -> bool:
+        """Whether training uses all of the last unroll and nothing else."""
+        return bool(self.on_policy) or isinstance(self._replay, LastUnroll)
+
+    def _store(self, experience: Experience, rollout_info_spec: Nest) -> None:
+        if self._trains_on_unroll:
+            self._replay.set(experience, rollout_info_spec)
+        else:
+            priorities = self.rollout_priority(experience) if self._config.priority_replay else None
+            self._replay.add(experience, rollout_info_spec, priorities)
+
     def _next_unroll_length(self) -> int:
         """Return the steps to unroll now, so that ``unroll_length``, perhaps a fraction, is met on average."""
-        self._unroll_carry += self._config.unroll_length
+        config = self._config
+        if config.num_iterations > 0 and 0 < config.num_env_steps <= int(self.get_step_metrics()[1].result()):
+            return 0  # the environments stop here, training goes on
+        if config.async_unroll and config.unroll_length == 0:
+            at_once = int(self._trains_on_unroll)
+            return self._make_unroll().available_steps(at_least=at_once, num_look_ahead=at_once)
+        self._unroll_carry += config.unroll_length
         # 10 times 0.1 is a little less than 1.
         length = int(self._unroll_carry + 1e-9)
         self._unroll_carry -= length
         return length
 
+    # ---- stored buffers ------------------------------------------------------------------------------------------
+
+    def load_offline_replay_buffer(self, untransformed_observation_spec: Nest) -> None:
+        """Load the stored buffers that ``TrainerConfig.offline_buffer_dir`` names.
+
+        Args:
+            untransformed_observation_spec: nest of specs of the observation before data transformers.
+        Raises:
+            ValueError: if a stored buffer cannot be read or does not fit, or if the algorithm is on-policy.
+        """
+        if self.on_policy:
+            raise ValueError(f"TrainerConfig.offline_buffer_dir: {self.name} learns from the graph of its unroll and "
+                             "cannot learn from stored buffers. Use an off-policy algorithm, such as IqlAlgorithm.")
+        num_earlier = 0 if self._data_transformer is None else self._data_transformer.stack_size - 1
+        self._offline = OfflineReplay(self._config, untransformed_observation_spec, self._action_spec,
+                                      self._reward_spec, num_earlier)
+
+    def offline_rollout_info(self, action: Nest) -> Nest:
+        """Return what takes the place of ``AlgStep.info`` of ``rollout_step`` in steps of stored buffers.
+
+        May be overridden by an algorithm whose training reads more of it than the action.
+
+        Args:
+            action: stored actions ``[B, T, ...]``.
+        """
+        return BasicRLInfo(action=action)
+
     def train_iter(self) -> int:
         """Unroll, train, and return the number of steps trained on, repeated ones counted each time."""
-        unroll_length = self._next_unroll_length()
-        if unroll_length == 0:
-            return 0
         config = self._config
         on_policy = bool(self.on_policy)
+        unroll_length = self._next_unroll_length()
+        if unroll_length == 0 and self._trains_on_unroll:
+            return 0
         if on_policy or not config.update_counter_every_mini_batch:
             summary.increment_global_counter()
-        # The graph of an on-policy unroll is trained on, so it must be that of training.
-        self.train(on_policy)
-        with torch.set_grad_enabled(on_policy or config.unroll_with_grad):
-            experience = self.unroll(unroll_length)
-        self.summarize_rollout(experience)
-        self.summarize_metrics()
+        experience = self._unroll_and_summarize(unroll_length) if unroll_length else None
         self.train()
         if on_policy:
             with common.rollout_context(), record_time("time/train"):
@@ -262,12 +326,50 @@ class RLAlgorithm(Algorithm):
         else:
             with common.replay_context():
                 steps = self.train_from_replay_buffer(update_global_counter=config.update_counter_every_mini_batch)
-        with record_time("time/after_train_iter"):
-            root_inputs = experience.time_step if config.use_root_inputs_for_after_train_iter else None
-            self.after_train_iter(root_inputs, experience.rollout_info)
+        if experience is not None:
+            with record_time("time/after_train_iter"):
+                root_inputs = experience.time_step if config.use_root_inputs_for_after_train_iter else None
+                self.after_train_iter(root_inputs, experience.rollout_info)
+        if config.async_unroll:
+            self._make_unroll().after_train_iter(self)
         return steps
+
+    def _unroll_and_summarize(self, unroll_length: int) -> Experience:
+        on_policy = bool(self.on_policy)
+        # The graph of an on-policy unroll is trained on, so it must be that of training.
+        self.train(on_policy)
+        with torch.set_grad_enabled(on_policy or self._config.unroll_with_grad):
+            experience = self.unroll(unroll_length)
+        self.summarize_rollout(experience)
+        self.summarize_metrics()
+        return experience
+
+    # ---- what a checkpoint holds besides the algorithm -----------------------------------------------------------
+
+    def rollout_state_dict(self) -> Dict[str, Any]:
+        """Return the state of unroll and replay, for checkpoints."""
+        replay = self._replay.state_dict() if isinstance(self._replay, Replay) else {}
+        offline = {} if self._offline is None else self._offline.state_dict()
+        present = self._unroll.state_dict() if isinstance(self._unroll, Unroll) else self._loaded_unroll
+        return {"unroll_carry": self._unroll_carry, "unroll": present, **replay, **offline}
+
+    @property
+    def goes_on_exactly(self) -> bool:
+        """Whether the unroll begins where a checkpoint left its environments."""
+        return bool(self._loaded_unroll)
+
+    def load_rollout_state_dict(self, state: Dict[str, Any]) -> None:
+        """Take over what :meth:`rollout_state_dict` returned."""
+        self._unroll_carry = state["unroll_carry"]
+        self._loaded_unroll = state["unroll"]
+        if isinstance(self._replay, Replay):
+            self._replay.load_state_dict(state)
+        if self._offline is not None:
+            self._offline.load_state_dict(state)
 
     def finish_train(self) -> None:
         """Release what training holds."""
+        if isinstance(self._unroll, AsyncUnroller):
+            self._unroll.close()
         self._unroll = None
         self._replay = None

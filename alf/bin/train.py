@@ -46,7 +46,10 @@ def main(_) -> None:
     """Read the flags and train."""
     import torch
 
+    from alf.utils.common import keep_freed_memory
+
     torch.set_num_threads(FLAGS.num_threads)
+    keep_freed_memory()
     if FLAGS.force_torch_deterministic:
         # The same as use_deterministic_algorithms(True, warn_only=True), which takes a second to import the compiler.
         torch.set_deterministic_debug_mode("warn")

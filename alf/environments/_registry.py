@@ -12,6 +12,8 @@ from typing import Any
 
 import gymnasium
 
+from alf.environments._mujoco_compat import let_joint_types_be_compared
+
 logger = logging.getLogger(__name__)
 
 #: Ids that Gymnasium no longer has, with the successor whose task is the same.
@@ -60,7 +62,7 @@ RETIRED.update(
 _PLUGINS = (
     (r"ALE/.+|.+NoFrameskip-v\d|.+Deterministic-v\d", "ale_py", "alf-rl[atari]"),
     (r"(MiniGrid|BabyAI)-.+", "minigrid", "minigrid"),
-    (r"(Fetch|Hand|AntMaze|PointMaze|AdroitHand|FrankaKitchen).+", "gymnasium_robotics", "gymnasium-robotics"),
+    (r"(Fetch|Hand|AntMaze|PointMaze|AdroitHand|FrankaKitchen).+", "gymnasium_robotics", "alf-rl[robotics]"),
     (r"dm_control/.+", "shimmy", "shimmy[dm-control]"),
     (r"(highway|merge|roundabout|parking|intersection|racetrack)-.+", "highway_env", "highway-env"),
 )
@@ -177,6 +179,8 @@ def make(spec: gymnasium.envs.registration.EnvSpec) -> gymnasium.Env:
         switches_mode = str(spec.entry_point).startswith(("gymnasium.envs.", "ale_py"))
         if not switches_mode and isinstance(metadata, dict) and "rgb_array" in metadata.get("render_modes", ()):
             spec.kwargs.setdefault("render_mode", "rgb_array")
+        if str(spec.entry_point).startswith("gymnasium_robotics"):
+            let_joint_types_be_compared()
         return gymnasium.make(spec)
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         entry_point = str(spec.entry_point)

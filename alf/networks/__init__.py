@@ -16,6 +16,7 @@ _NAMES = {
     "actor_networks": ["ActorNetwork", "ActorNetworkBase", "ActorRNNNetwork"],
     "containers": ["Branch", "Echo", "Parallel", "Sequential"],
     "critic_networks": ["CriticNetwork", "CriticRNNNetwork"],
+    "distributional_q_networks": ["DistributionalQNetwork", "DuelingQNetwork"],
     "encoding_networks": [
         "EncodingNetwork", "ImageEncodingNetwork", "LSTMEncodingNetwork", "ParallelEncodingNetwork"
     ],

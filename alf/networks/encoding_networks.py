@@ -9,6 +9,7 @@ from alf.config_util import configurable
 from alf.layers import FC, Cast, Conv2D, Identity, Reshape, make_parallel_input, make_parallel_spec
 from alf.layers.routing import Element
 from alf.nest.utils import NestConcat
+from alf.networks._lstm_sequence import cut_at_resets, run_lstm
 from alf.networks.containers import _Sequential
 from alf.networks.network import Network, own_module
 from alf.networks.networks import LSTMCell
@@ -318,33 +319,33 @@ class LSTMEncodingNetwork(_Sequential):
         return _SharedInput(parallel, self._input_tensor_spec, n) if allow_non_parallel_input else parallel
 
     def forward_sequence(self, inputs: Any, state: Any,
-                         is_first: Optional[torch.Tensor] = None) -> Tuple[Any, Any]:
+                         is_first: Optional[torch.Tensor] = None, with_state: bool = True) -> Tuple[Any, Any]:
         """Return what stepping through a sequence gives, computed faster.
 
-        Whatever has no state runs once on all steps, and the LSTM layers run from reset to reset.
+        Whatever has no state runs once on all steps. Sequences are cut at resets, and the LSTM layers run over the
+        pieces side by side.
 
         Args:
             inputs: nest of ``[T, B, ...]``.
             state: state before the first step, as for ``forward``.
             is_first: bool ``[T, B]``, where the state is reset to zero before the step; ``None``: nowhere.
+            with_state: whether the last state is needed; without it is faster.
         Returns:
-            tuple of the outputs ``[T, B, ...]`` and the state after the last step.
+            tuple of the outputs ``[T, B, ...]`` and the state after the last step, ``()`` if it is not needed.
         """
         pre, *cells = self._nets[:1 + self._num_lstm_layers]
         num_steps, batch_size = nest.get_nest_size(inputs, 0), nest.get_nest_size(inputs, 1)
         x, _ = pre(nest.map_structure(lambda t: t.flatten(0, 1), inputs))
         x = x.view(num_steps, batch_size, -1)
-        starts = [0]
-        if is_first is not None:
-            starts += (is_first[1:].any(dim=1).nonzero().flatten() + 1).tolist()
+        pieces = None if is_first is None or not is_first.any() else cut_at_resets(is_first)
         outputs = []
         new_state = list(state)
         for i, cell in enumerate(cells):
-            x, new_state[1 + i] = _run_lstm(cell, x, state[1 + i], is_first, starts)
+            x, new_state[1 + i] = run_lstm(cell, x, state[1 + i], pieces, with_state)
             outputs.append(x)
         x = torch.cat([outputs[i] for i in self._output_layers], dim=-1)
         y, _ = self._nets[-1](x.flatten(0, 1))
-        return y.view(num_steps, batch_size, *y.shape[1:]), new_state
+        return y.view(num_steps, batch_size, *y.shape[1:]), new_state if with_state else ()
 
 
 def _chosen_layers(layers: Union[int, Tuple[int, ...]], num_layers: int, name: str) -> List[int]:
@@ -353,26 +354,6 @@ def _chosen_layers(layers: Union[int, Tuple[int, ...]], num_layers: int, name: s
         raise ValueError(f"{name}.lstm_output_layers: expected numbers of the {num_layers} LSTM layers, from "
                          f"{-num_layers} to {num_layers - 1}, got {layers}.")
     return [i % num_layers for i in chosen]
-
-
-def _run_lstm(cell: LSTMCell, x: torch.Tensor, state: Tuple[torch.Tensor, torch.Tensor],
-              is_first: Optional[torch.Tensor], starts: List[int]):
-    """Return outputs ``[T, B, hidden]`` and last state of an LSTM layer over ``x`` ``[T, B, ...]``.
-
-    ``starts`` are the steps at which some state may have to be reset, the first step among them.
-    """
-    weights = [cell.cell.weight_ih, cell.cell.weight_hh, cell.cell.bias_ih, cell.cell.bias_hh]
-    h, c = state
-    outputs = []
-    for start, end in zip(starts, [*starts[1:], x.shape[0]], strict=True):
-        if is_first is not None:
-            keep = (~is_first[start]).unsqueeze(-1).to(h.dtype)
-            h, c = h * keep, c * keep
-        # with biases, 1 layer, no dropout, not torch's training mode, one direction, time first
-        y, h, c = torch.lstm(x[start:end], (h[None], c[None]), weights, True, 1, 0.0, False, False, False)
-        h, c = h[0], c[0]
-        outputs.append(y)
-    return torch.cat(outputs) if len(outputs) > 1 else outputs[0], (h, c)
 
 
 @configurable

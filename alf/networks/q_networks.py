@@ -174,6 +174,19 @@ class QRNNNetwork(QNetworkBase):
             kernel_initializer=kernel_initializer,
         )
 
+    def forward_sequence(
+        self, observation: Any, state: Any, is_first: Optional[Tensor] = None, with_state: bool = True
+    ) -> Tuple[Tensor, Any]:
+        """Return the values of the actions `[T, B, K]` and the state after the last step; as stepping, but faster.
+
+        Args:
+            observation: nest of tensors `[T, B, ...]`.
+            state: state before the first step, nest as `state_spec`.
+            is_first: bool `[T, B]`, where the state is reset to zero before the step; `None`: nowhere.
+            with_state: whether the last state is needed, else it is `()`; without it is faster.
+        """
+        return self._encoding_net.forward_sequence(observation, state, is_first, with_state)
+
 
 class ParallelQNetwork(Network):
     """`n` Q networks with parameters of their own, computed at once.

@@ -17,26 +17,29 @@ from alf.utils import common
 class Acting(NamedTuple):
     """What is needed to act as a conf says."""
     config: TrainerConfig
-    env: AlfEnvironment  # made for evaluation
+    env: AlfEnvironment  # made for evaluation, unless those of the training were asked for
     algorithm: RLAlgorithm  # its parameters are not loaded
 
 
 @contextlib.contextmanager
-def acting(root_dir: str, conf_file: str, conf_params: Optional[List[str]], num_environments: int,
-           random_seed: Optional[int]) -> Iterator[Acting]:
-    """Context with the environment of a run, made for evaluation, and its algorithm, not yet loaded.
+def acting(root_dir: str, conf_file: str, conf_params: Optional[List[str]],
+           num_environments: Optional[int], random_seed: Optional[int]) -> Iterator[Acting]:
+    """Context with the environment of a run, by default made for evaluation, and its algorithm, not yet loaded.
 
     Args:
         root_dir: directory of the run.
         conf_file: path of the conf.
         conf_params: ``name=expression`` strings that win over the conf.
-        num_environments: how many to step in parallel; one is stepped in this process, so that it can be shown.
+        num_environments: how many to step in parallel; one is stepped in this process, so that it can be shown. None:
+            those of the training.
         random_seed: of policy and environments; None: a new one every time.
     """
     torch.set_num_threads(1)
     seed = common.set_random_seed(random_seed)
 
     def make_env() -> AlfEnvironment:
+        if num_environments is None:
+            return create_environment(seed=seed)
         return create_environment(for_evaluation=True, eval_batch_size_per_env=num_environments, seed=seed)
 
     try:

@@ -44,15 +44,8 @@ def run(setup: Setup, connection: Connection) -> None:
         setup: what to evaluate.
         connection: to the trainer.
     """
-    _live_with_parent(setup.parent_pid)
-    # Its output would tear the trainer's table apart.
-    directory = os.path.join(setup.root_dir, "eval")
-    os.makedirs(directory, exist_ok=True)
-    with open(os.path.join(directory, "eval.log"), "a") as log:
-        for descriptor in (1, 2):
-            os.dup2(log.fileno(), descriptor)
-    logging.captureWarnings(True)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(filename)s:%(lineno)d %(message)s", level=logging.INFO)
+    live_with_parent(setup.parent_pid)
+    log_to(os.path.join(setup.root_dir, "eval", "eval.log"))
     try:
         _evaluate_jobs(setup, connection)
     except EOFError:
@@ -62,7 +55,17 @@ def run(setup: Setup, connection: Connection) -> None:
         raise
 
 
-def _live_with_parent(parent_pid: int) -> None:
+def log_to(path: str) -> None:
+    """Append all that this process prints or logs to a file: its output would tear the trainer's table apart."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "a") as log:
+        for descriptor in (1, 2):
+            os.dup2(log.fileno(), descriptor)
+    logging.captureWarnings(True)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(filename)s:%(lineno)d %(message)s", level=logging.INFO)
+
+
+def live_with_parent(parent_pid: int) -> None:
     """Die with the trainer, and leave it to the trainer what Ctrl-C of the terminal means."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:  # it died before it could be asked for

@@ -3,6 +3,7 @@
 import abc
 import contextlib
 import cProfile
+import functools
 import os
 import time
 from typing import Any, Callable, Dict, Iterator, Optional
@@ -14,7 +15,7 @@ from absl import logging
 from alf import progress, summary
 from alf.algorithms.config import TrainerConfig
 from alf.config_helpers import get_data_transformer, get_env, random_seed
-from alf.trainers import _run_directory
+from alf.trainers import _run_directory, _unroll_process
 from alf.trainers._player import play  # noqa: F401  (public here)
 from alf.trainers._progress_view import ProgressView, told_duration
 from alf.trainers._rng_state import RngState
@@ -266,6 +267,8 @@ class Trainer(abc.ABC):
         self._checkpointed_at = time.monotonic()
         if self._ddp_rank > 0:
             return
+        if self._writer is not None:
+            self._writer.flush()  # who resumes from the checkpoint does not write again what is older
         try:
             path = self._checkpointer.save(self._progress.iterations)
         except CheckpointError as error:
@@ -299,14 +302,23 @@ class RLTrainer(Trainer):
             config=config,
             debug_summaries=config.debug_summaries)
         self._algorithm.set_path("")
-        self._algorithm.attach_optimizers()
+        for optimizer in self._algorithm.attach_optimizers().optimizers:
+            if hasattr(optimizer, "prepare"):
+                # Now rather than at the first step: where parameters lie may change the last bit of a matrix product,
+                # and a run that resumes must act as one that goes on.
+                optimizer.prepare()
 
     def _restore_checkpoint(self) -> None:
         super()._restore_checkpoint()
-        if self._progress.iterations:
+        if self._progress.iterations and not self._algorithm.goes_on_exactly:
             # The episodes that were running are gone; new ones begin, other than those of the first start.
-            source = np.random.SeedSequence([self._config.random_seed, self._progress.env_steps])
-            self._env.seed(int(source.generate_state(1)[0] >> 1))
+            self._env.seed(self._seed_of_now())
+        self._config.start_unroll_process = functools.partial(_unroll_process.start, self._config, self._seed_of_now())
+
+    def _seed_of_now(self) -> int:
+        """Return a seed for environments that begin at this point of the run."""
+        source = np.random.SeedSequence([self._config.random_seed, self._progress.env_steps])
+        return int(source.generate_state(1)[0] >> 1)
 
     def _create_evaluator(self) -> Any:
         if self._config.async_eval:
@@ -329,7 +341,7 @@ class RLTrainer(Trainer):
 
     def _needs_environments(self) -> bool:
         config = self._config
-        return bool(self._algorithm.on_policy) or (config.whole_replay_buffer_training and config.clear_replay_buffer)
+        return bool(self._algorithm.on_policy) or (config.keeps_last_unroll)
 
     def _train_iter(self) -> None:
         self._algorithm.train_iter()
@@ -351,7 +363,15 @@ class RLTrainer(Trainer):
         self._evaluator.eval(self._algorithm, steps, give_up=give_up)
 
     def _checkpointed_modules(self) -> Dict[str, Any]:
-        return {"metrics": torch.nn.ModuleList(self._algorithm.get_metrics())}
+        return {"metrics": torch.nn.ModuleList(self._algorithm.get_metrics()), "rollout": _Rollout(self._algorithm)}
+
+
+class _Rollout:
+    """Unroll and replay of an algorithm, as a part of checkpoints."""
+
+    def __init__(self, algorithm):
+        self.state_dict = algorithm.rollout_state_dict
+        self.load_state_dict = algorithm.load_rollout_state_dict
 
 
 def _as_shown(value: torch.Tensor) -> Any:
@@ -365,17 +385,11 @@ def _check_supported(config: TrainerConfig) -> None:
                          "alf.config(\"TrainerConfig\", algorithm_ctor=partial(PPOAlgorithm, optimizer=...)).")
     missing = {
         "ml_type": config.ml_type != "rl",
-        "async_unroll": config.async_unroll,
         "enable_amp": config.enable_amp,
         "summarize_gradient_noise_scale": config.summarize_gradient_noise_scale,
-        "whole_replay_buffer_training": not config.whole_replay_buffer_training,
-        "clear_replay_buffer": not config.clear_replay_buffer,
-        "priority_replay": config.priority_replay,
-        "offline_buffer_dir": config.offline_buffer_dir is not None,
-        "initial_collect_steps": config.initial_collect_steps > 0,
         "visualize_alf_tree": config.visualize_alf_tree,
     }
     for name, asked in missing.items():
         if asked:
-            raise ValueError(f"TrainerConfig.{name}={getattr(config, name)!r}: not in this version, which trains "
-                             "on-policy and on the last unroll. Leave it at its default.")
+            raise ValueError(f"TrainerConfig.{name}={getattr(config, name)!r}: not in this version. Leave it at its "
+                             "default.")

@@ -158,7 +158,7 @@ def test_state_of_the_intrinsic_module_is_carried_and_reset(scripted_env, make_c
                  intrinsic_reward_module=Curiosity())
     agent.unroll(4)
     state = agent._replay.gather_all()[0].state
-    assert state.irm[:, 0].tolist() == [0, 1, 2, 3, 0]  # an episode of 4 steps, then a new one
+    assert state.irm[0].tolist() == [0, 1, 2, 3, 0]  # an episode of 4 steps, then a new one
     agent.train_iter()
     assert agent.need_full_rollout_state()
 

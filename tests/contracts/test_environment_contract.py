@@ -10,6 +10,7 @@ import torch
 import alf.environments.alf_wrappers as alf_wrappers
 import alf.environments.gym_wrappers as gym_wrappers
 import alf.environments.suite_gym as suite_gym
+import alf.environments.suite_mixed as suite_mixed
 import alf.environments.suite_simple as suite_simple
 import alf.environments.suite_unittest as suite_unittest
 import alf.nest as nest
@@ -206,6 +207,7 @@ UNBATCHED = {
     "blackjack": functools.partial(suite_gym.load, "Blackjack-v1"),
     "half_cheetah": functools.partial(suite_gym.load, "HalfCheetah-v5", max_episode_steps=9),
     "noisy_array": functools.partial(suite_simple.load, "NoisyArray", env_args=dict(K=3, M=2), frame_stack=2),
+    "mode_point": functools.partial(suite_mixed.load, max_episode_steps=4),
     "risky_branch": functools.partial(suite_simple.load, "StochasticWithRiskyBranch"),
     "every_space": every_space,
     "random": functools.partial(

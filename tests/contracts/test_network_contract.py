@@ -25,6 +25,8 @@ from alf.networks import (
     CriticNetwork,
     CriticRNNNetwork,
     Delay,
+    DistributionalQNetwork,
+    DuelingQNetwork,
     Echo,
     EmbeddingPreprocessor,
     EncodingNetwork,
@@ -122,6 +124,21 @@ CASES = {
     ),
     "CriticRNNNetwork": lambda: CriticRNNNetwork((OBSERVATION, CONTINUOUS), lstm_hidden_size=5),
     "Delay": lambda: Delay(dict(a=OBSERVATION), delay=2),
+    "DistributionalQNetwork": lambda: DistributionalQNetwork(
+        OBSERVATION, DISCRETE, num_values=3, fc_layer_params=(5,)
+    ),
+    "DistributionalQNetwork.noisy": lambda: DistributionalQNetwork(
+        OBSERVATION, DISCRETE, noisy_std=0.5, stream_fc_layer_params=(5,)
+    ),
+    "DuelingQNetwork": lambda: DuelingQNetwork(OBSERVATION, DISCRETE, fc_layer_params=(5,)),
+    "DuelingQNetwork.image": lambda: DuelingQNetwork(
+        IMAGE,
+        DISCRETE,
+        num_values=3,
+        noisy_std=0.5,
+        conv_layer_params=((4, 3, 2),),
+        stream_fc_layer_params=(5,),
+    ),
     "Echo": lambda: Echo(_echo_block()),
     "EmbeddingPreprocessor": lambda: EmbeddingPreprocessor(INDEX, 5),
     "EmbeddingPreprocessor.fc": lambda: EmbeddingPreprocessor(INDEX, 5, fc_layer_params=(7,)),

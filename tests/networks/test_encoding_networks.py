@@ -229,3 +229,30 @@ def test_sequence_forward_equals_stepping(resets):
     for a, b in zip(last[1:3], state[1:3], strict=True):
         torch.testing.assert_close(a, b)
     assert last[0] == last[3] == last[4] == ()
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+@pytest.mark.parametrize("reset_share", [0.0, 0.2, 0.8])
+def test_sequence_forward_has_the_gradients_of_stepping(with_state, reset_share):
+    net = LSTMEncodingNetwork(VECTOR, pre_fc_layer_params=(6,), hidden_size=(5, 7), post_fc_layer_params=(6,))
+    x, is_first = torch.randn(9, 5, *VECTOR.shape, requires_grad=True), torch.rand(9, 5) < reset_share
+    begin = [torch.randn(5, n, requires_grad=True) for n in (5, 5, 7, 7)]
+    weight = torch.randn(9, 5, 6)
+    leaves = [x, *begin, *net.parameters()]
+
+    def state_of(h0, c0, h1, c1):
+        return [(), (h0, c0), (h1, c1), ()]
+
+    y, last = net.forward_sequence(x, state_of(*begin), is_first, with_state)
+    assert with_state == (last != ())
+    gradients = torch.autograd.grad((y * weight).sum(), leaves)
+    state, steps = state_of(*begin), []
+    for t in range(9):
+        keep = (~is_first[t]).float().unsqueeze(-1)
+        state = [tuple(s * keep for s in cell) for cell in state]
+        y_t, state = net(x[t], state)
+        steps.append(y_t)
+    torch.testing.assert_close(y, torch.stack(steps))
+    expected = torch.autograd.grad((torch.stack(steps) * weight).sum(), leaves)
+    for gradient, reference in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-5)

@@ -2,7 +2,7 @@
 
 from typing import Tuple
 
-from alf.algorithms._training.sequences import step_at_once, step_through_time, swap_time_and_batch
+from alf.algorithms._training.sequences import step_through_time, swap_time_and_batch
 from alf.data_structures import BatchInfo, Experience, add_batch_info
 from alf.nest import Nest, flatten, map_structure
 from alf.utils import dist_utils
@@ -14,7 +14,7 @@ def prepare_experience(algorithm, stored: Experience, stored_info_spec: Nest, ba
 
     Args:
         algorithm: the root algorithm.
-        stored: raw time steps, distributions as parameters ``[T, B, ...]``.
+        stored: raw time steps, distributions as parameters ``[B, T, ...]``; a state may be that of the first step only.
         stored_info_spec: spec from which the distributions in ``stored.rollout_info`` are rebuilt.
         batch_info: where the experience comes from.
         replay_buffer: the buffer it comes from, for data transformers that look around.
@@ -22,10 +22,11 @@ def prepare_experience(algorithm, stored: Experience, stored_info_spec: Nest, ba
         - time-major experience, distributions as parameters; it may have fewer rows than ``stored``
         - spec from which the distributions in its ``rollout_info`` are rebuilt
     """
-    experience = add_batch_info(swap_time_and_batch(stored), batch_info, replay_buffer)
+    experience = add_batch_info(stored, batch_info, replay_buffer)
     experience = algorithm.transform_experience(experience)
     rollout_info = dist_utils.params_to_distributions(experience.rollout_info, stored_info_spec)
-    time_step, rollout_info = algorithm.preprocess_experience(experience.time_step, rollout_info, batch_info)
+    time_step, rollout_info = algorithm.preprocess_experience(experience.time_step, rollout_info,
+                                                              experience.batch_info)
     info_spec = dist_utils.extract_spec(rollout_info, from_dim=2)
     num_rows = time_step.step_type.shape[1]
     action, state = map_structure(lambda leaf: leaf[:, :num_rows], (experience.action, experience.state))
@@ -41,15 +42,24 @@ def collect_train_info(algorithm, batch: Experience, info_spec: Nest, at_once: b
         algorithm: the root algorithm.
         batch: sequences ``[L, B, ...]``; its ``state``, if there is one, is that before the first step ``[1, B, ...]``.
         info_spec: spec from which the distributions in ``batch.rollout_info`` are rebuilt.
-        at_once: fold time into the batch, rather than call ``train_step`` for one step after the other.
+        at_once: call ``train_sequence`` once, rather than ``train_step`` for one step after the other.
     """
+    if at_once or algorithm.trains_sequences:
+        rollout_info = dist_utils.params_to_distributions(batch.rollout_info, info_spec)
+        if at_once:
+            return algorithm.train_sequence(batch.time_step, rollout_info)
+        return algorithm.train_sequence(batch.time_step, rollout_info, _initial_state(algorithm, batch))
+
 
     def train_step(inputs, state, rollout_info):
         return algorithm.train_step(inputs, state, dist_utils.params_to_distributions(rollout_info, info_spec))
 
-    if at_once:
-        no_state = algorithm.get_initial_train_state(1)
-        return step_at_once(train_step, batch.time_step, batch.rollout_info, no_state)
     zero_state = algorithm.get_initial_train_state(batch.step_type.shape[1])
-    initial_state = map_structure(lambda leaf: leaf[0], batch.state) if flatten(batch.state) else zero_state
-    return step_through_time(train_step, batch.time_step, batch.rollout_info, initial_state, zero_state)
+    return step_through_time(train_step, batch.time_step, batch.rollout_info, _initial_state(algorithm, batch),
+                             zero_state)
+
+
+def _initial_state(algorithm, batch: Experience) -> Nest:
+    if flatten(batch.state):
+        return map_structure(lambda leaf: leaf[0], batch.state)
+    return algorithm.get_initial_train_state(batch.step_type.shape[1])

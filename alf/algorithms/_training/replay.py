@@ -1,11 +1,16 @@
-"""Experience kept for training: the last unroll."""
+"""Experience kept for training: the last unroll, or what a replay buffer holds."""
 
-from typing import Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 
+from alf.algorithms._training.sequences import swap_time_and_batch
+from alf.algorithms.config import TrainerConfig
 from alf.data_structures import BatchInfo, Experience, StepType, TimeStep
-from alf.nest import Nest, get_field, map_structure
+from alf.experience_replayers.replay_buffer import ReplayBuffer
+from alf.nest import Nest, flatten, get_field, map_structure
+from alf.utils import dist_utils
+from alf.utils.schedulers import as_scheduler
 
 _FIRST = int(StepType.FIRST)
 
@@ -52,7 +57,7 @@ class LastUnroll:
         return self._rollout_info_spec
 
     def gather_all(self) -> Tuple[Experience, BatchInfo]:
-        """Return the unroll ``[T + 1, B, ...]``, and where its rows came from.
+        """Return the unroll ``[B, T + 1, ...]``, and where its rows came from.
 
         Raises:
             RuntimeError: if there is none yet.
@@ -62,7 +67,8 @@ class LastUnroll:
         step_type = self._experience.step_type
         env_ids = torch.arange(step_type.shape[1], device=step_type.device)
         positions = torch.full_like(env_ids, self._num_kept)
-        return self._experience, BatchInfo(env_ids=env_ids, positions=positions, replay_buffer=self)
+        batch_info = BatchInfo(env_ids=env_ids, positions=positions, replay_buffer=self)
+        return swap_time_and_batch(self._experience), batch_info
 
     # ---- what data transformers ask a replay buffer ----------------------------------------------------------------
 
@@ -104,3 +110,161 @@ class LastUnroll:
         rows = torch.arange(step_type.shape[0], device=step_type.device).unsqueeze(1)
         begins = torch.where(step_type == _FIRST, rows, 0).cummax(dim=0).values
         return begins[positions, env_ids]
+
+
+class Replay:
+    """A replay buffer as training uses it: made at the first unroll, whose experience says what is stored.
+
+    Args:
+        config: the settings of the run.
+        num_earlier: how many time steps before a sampled one data transformers look at.
+    """
+
+    def __init__(self, config: TrainerConfig, num_earlier: int = 0):
+        self._config = config
+        self._num_earlier = num_earlier
+        self._buffer: Optional[ReplayBuffer] = None
+        self._loaded: Optional[Dict[str, Any]] = None  # contents to be taken over when the buffer is made
+        self._rollout_info_spec: Nest = ()
+        self._alpha = as_scheduler(config.priority_replay_alpha)
+        self._beta = as_scheduler(config.priority_replay_beta)
+        self._credit = 0.0  # steps that may still be learned, by replay_ratio
+        self._steps_per_update = 0  # of the last update
+
+    @property
+    def buffer(self) -> Optional[ReplayBuffer]:
+        """The replay buffer; None before the first unroll."""
+        return self._buffer
+
+    @property
+    def rollout_info_spec(self) -> Nest:
+        """Spec from which the distributions of ``rollout_info`` are rebuilt."""
+        return self._rollout_info_spec
+
+    @property
+    def total_size(self) -> int:
+        """Number of steps that are stored, of all environments."""
+        return 0 if self._buffer is None else int(self._buffer.total_size)
+
+    def add(self, experience: Experience, rollout_info_spec: Nest, priorities: Optional[torch.Tensor] = None) -> None:
+        """Store an unroll.
+
+        Args:
+            experience: raw time steps, distributions as parameters ``[T, B, ...]``.
+            rollout_info_spec: spec from which the distributions of its ``rollout_info`` are rebuilt.
+            priorities: ``[T, B]``, as the algorithm gives them; None: as the buffer gives to new steps.
+        """
+        self._rollout_info_spec = rollout_info_spec
+        if self._buffer is None:
+            self._buffer = self._make_buffer(experience)
+        if priorities is not None:
+            priorities = self._as_stored(priorities)
+        self._buffer.add_steps(experience, priorities=priorities)
+        if self._config.replay_ratio is not None:
+            self._credit += self._config.replay_ratio * experience.step_type.numel()
+
+    def _make_buffer(self, experience: Experience) -> ReplayBuffer:
+        config = self._config
+        num_envs = experience.step_type.shape[1]
+        if num_envs * config.replay_buffer_length < config.initial_collect_steps:
+            raise ValueError(
+                f"TrainerConfig.initial_collect_steps: expected at most the {num_envs * config.replay_buffer_length} "
+                f"steps that {num_envs} environments with replay_buffer_length={config.replay_buffer_length} can "
+                f"store, got {config.initial_collect_steps}: training would never begin.")
+        buffer = ReplayBuffer(
+            data_spec=dist_utils.extract_spec(experience, from_dim=2),
+            num_environments=num_envs,
+            max_length=config.replay_buffer_length,
+            num_earliest_frames_ignored=self._num_earlier,
+            prioritized_sampling=config.priority_replay,
+            state_field="state" if flatten(experience.state) else None,
+            name="replay_buffer")
+        if self._loaded:
+            buffer.load_state_dict(self._loaded)
+        self._loaded = None
+        return buffer
+
+    def can_sample(self) -> bool:
+        """Return whether training may begin: enough is stored for ``initial_collect_steps`` and for a sequence."""
+        if self._buffer is None or self.total_size < self._config.initial_collect_steps:
+            return False
+        return self._buffer.num_starts(self._config.sampled_length) > 0
+
+    def gather_all(self) -> Tuple[Experience, BatchInfo]:
+        """Return all that is stored ``[B, T, ...]``, without what is only there for data transformers.
+
+        With ``mini_batch_length`` ``T`` is a multiple of it plus 1, for the last step is bootstrapped from: the oldest
+        steps are left out. ``T`` may be 1.
+        """
+        experience, batch_info = self._buffer.gather_all(ignore_earliest_frames=True)
+        surplus = (experience.step_type.shape[1] - 1) % (self._config.mini_batch_length or 1)
+        if surplus:
+            experience = map_structure(lambda leaf: leaf[:, surplus:], experience)
+            batch_info = batch_info._replace(positions=batch_info.positions + surplus)
+        return experience, batch_info
+
+    def sample(self) -> Tuple[Experience, BatchInfo]:
+        """Return sequences ``[mini_batch_size, mini_batch_length, ...]`` and where they come from.
+
+        Importance weights are ``(p / mean p) ** -beta``: Eq. (1) and section 3.4 of https://arxiv.org/abs/1511.05952;
+        with ``normalize_importance_weights_by_max`` divided by the largest of the batch.
+        """
+        batch_size = self._config.mini_batch_size or self._buffer.num_environments
+        experience, batch_info = self._buffer.get_batch(batch_size, self._config.sampled_length)
+        if self._config.priority_replay:
+            weights = batch_info.importance_weights.pow(-self._beta())
+            if self._config.normalize_importance_weights_by_max:
+                weights = weights / weights.max()
+            batch_info = batch_info._replace(importance_weights=weights)
+        return experience, batch_info
+
+    def update_priority(self, batch_info: BatchInfo, priority: torch.Tensor) -> None:
+        """Give sampled sequences the priorities ``[B]`` that the loss found."""
+        self._buffer.update_priority(batch_info.env_ids, batch_info.positions, self._as_stored(priority))
+
+    def _as_stored(self, priority: torch.Tensor) -> torch.Tensor:
+        return (priority.detach() + self._config.priority_replay_eps).pow(self._alpha())
+
+    # ---- how many updates ----------------------------------------------------------------------------------------
+
+    def may_update(self, num_done: int) -> bool:
+        """Return whether another update is due in this iteration.
+
+        Args:
+            num_done: updates that were made in it.
+        """
+        if self._config.replay_ratio is None:
+            return num_done < self._config.num_updates_per_train_iter
+        return self._credit > 0
+
+    def is_last_update(self, num_done: int) -> bool:
+        """Return whether the update that is about to be made is the last one of this iteration.
+
+        Args:
+            num_done: updates that were made in it.
+        """
+        if self._config.replay_ratio is None:
+            return num_done + 1 >= self._config.num_updates_per_train_iter
+        return self._credit <= self._steps_per_update
+
+    def count_update(self, num_steps: int) -> None:
+        """Tell that an update has learned from ``num_steps`` steps."""
+        self._steps_per_update = num_steps
+        if self._config.replay_ratio is not None:
+            self._credit -= num_steps
+
+    # ---- checkpoints ---------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> Dict[str, Any]:
+        """Return the contents of the buffer, if ``ReplayBuffer.enable_checkpoint`` says so, and what is counted."""
+        contents = self._loaded or {} if self._buffer is None else self._buffer.state_dict()
+        return {"credit": self._credit, "_replay_buffer": dict(contents)}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` returned; the contents when the buffer is made."""
+        self._credit = state["credit"]
+        contents = state.get("_replay_buffer", {})
+        if self._buffer is None:
+            self._loaded = contents
+        elif contents:
+            self._buffer.load_state_dict(contents)

@@ -1,12 +1,13 @@
 """Acting in the training environments: so many steps of each, as one experience."""
 
-from typing import List, Tuple
+import contextlib
+from typing import Any, Dict, List, Tuple
 
 import torch
 
 from alf.algorithms._training.sequences import stack_steps
 from alf.data_structures import AlgStep, Experience, TimeStep
-from alf.nest import Nest, flatten, map_structure
+from alf.nest import Nest, flatten, map_structure, pack_sequence_as
 from alf.utils import common, dist_utils
 from alf.utils.summary_utils import record_time
 
@@ -14,9 +15,10 @@ from alf.utils.summary_utils import record_time
 class Unroll:
     """Steps an algorithm through its environments, where it left off the last time.
 
-    An unroll of ``T`` steps makes an experience of ``T + 1``: the last one is only there to be bootstrapped from. It is
-    the first of the next unroll again, by then with the parameters of that time. So ``rollout_step`` sees that time
-    step twice; data transformers see each time step once.
+    An unroll of ``T`` steps makes an experience of ``T + 1`` for those that train on it at once: the last one is only
+    there to be bootstrapped from. It is the first of the next unroll again, by then with the parameters of that time.
+    So ``rollout_step`` sees that time step twice; data transformers see each time step once. A replay buffer needs each
+    step once: there an unroll makes an experience of ``T``.
 
     Args:
         algorithm: the root algorithm.
@@ -36,6 +38,7 @@ class Unroll:
         self._policy_state: Nest = ()
         self._zero_state: Nest = ()
         self._transform_state: Nest = ()
+        self._loaded: Dict[str, Any] = {}  # where to begin, if a checkpoint says it
 
     def _begin(self, num_steps: int) -> None:
         env = self._env
@@ -43,19 +46,52 @@ class Unroll:
         env.reserve_rows(num_steps + 2)
         self._zero_state = self._policy_state = self._algorithm.get_initial_rollout_state(env.batch_size)
         self._transform_state = self._algorithm.get_initial_transform_state(env.batch_size)
-        self._observe(common.get_initial_time_step(env), copy=False)
+        with self._algorithm.unchanged_transformers() if self._loaded else contextlib.nullcontext():
+            self._observe(common.get_initial_time_step(env), copy=False)
+        if self._loaded:
+            self._begin_where_it_was(self._loaded)
+
+    def _begin_where_it_was(self, state: Dict[str, Any]) -> None:
+        self._env.set_state(state["environments"])
+        is_transformed = self._inputs is not self._time_step
+        present = (self._time_step, self._inputs, self._policy_state, self._transform_state)
+        device = torch.get_default_device()
+        # Copies: tensors of a file lie at odd addresses, which may change the last bit of a matrix product.
+        present = pack_sequence_as(present, [leaf.to(device, copy=True) for leaf in state["present"]])
+        self._time_step, self._inputs, self._policy_state, self._transform_state = present
+        if not is_transformed:
+            self._inputs = self._time_step
+        self._loaded = {}
+
+    def state_dict(self) -> Dict[str, Any]:
+        """Return where the next unroll begins; nothing if the environments cannot tell their states."""
+        if self._time_step is None:
+            return self._loaded
+        environments = self._env.get_state()
+        if environments is None:
+            return {}
+        present = (self._time_step, self._inputs, self._policy_state, self._transform_state)
+        return {"environments": environments, "present": [leaf.detach().clone() for leaf in flatten(present)]}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Begin where the unroll was when :meth:`state_dict` returned ``state``."""
+        self._loaded = state
 
     def _observe(self, time_step: TimeStep, copy: bool) -> None:
         """Make ``time_step`` the present one."""
         self._time_step = map_structure(torch.clone, time_step) if copy else time_step
         self._inputs, self._transform_state = self._algorithm.transform_timestep(self._time_step, self._transform_state)
 
-    def run(self, num_steps: int) -> Tuple[Experience, TimeStep, Nest]:
+    def run(self, num_steps: int, with_last_step: bool = True) -> Tuple[Experience, TimeStep, Nest]:
         """Act for ``num_steps`` steps.
 
+        Args:
+            num_steps: steps of each environment.
+            with_last_step: also return the time step that the last action led to.
         Returns:
-            - the experience ``[num_steps + 1, B, ...]``, distributions as parameters; its time steps are raw
-            - its time steps after the data transformers ``[num_steps + 1, B, ...]``
+            - the experience ``[num_rows, B, ...]``, distributions as parameters; its time steps are raw. ``num_rows``
+              is ``num_steps + 1`` with the last step, else ``num_steps``
+            - its time steps after the data transformers ``[num_rows, B, ...]``
             - the spec from which the distributions of ``rollout_info`` are rebuilt
         """
         if self._time_step is None:
@@ -71,7 +107,7 @@ class Unroll:
         # The gradient of an on-policy algorithm ends where the unroll began.
         self._policy_state = common.detach(self._policy_state)
         raw, transformed, states, alg_steps = [], [], [], []
-        for t in range(num_steps + 1):
+        for t in range(num_steps + 1 if with_last_step else num_steps):
             time_step, inputs, state = self._time_step, self._inputs, self._policy_state
             if self._has_state:
                 state = common.reset_state_if_necessary(state, self._zero_state, time_step.is_first())
@@ -97,7 +133,10 @@ class Unroll:
         time_steps = stack_steps(raw)
         inputs = time_steps if transformed[-1] is raw[-1] else stack_steps(transformed)
         if self._overwrite_policy_output:
-            actions = [time_step.prev_action for time_step in raw[1:]] + [alg_steps[-1].output]
+            # The time step after the last row is the present one, unless the last row is the present one itself.
+            later = raw[1:] + ([self._time_step] if raw[-1] is not self._time_step else [])
+            actions = [time_step.prev_action for time_step in later]
+            actions += [alg_step.output for alg_step in alg_steps[len(actions):]]
         else:
             actions = [alg_step.output for alg_step in alg_steps]
         experience = Experience(

@@ -14,6 +14,8 @@ from alf.algorithms.data_transformer._base import (
     create_data_transformer,
 )
 from alf.algorithms.data_transformer._frame_stacker import FrameStacker, FrameStackState
+from alf.algorithms.data_transformer._hindsight import HindsightExperienceTransformer
+from alf.algorithms.data_transformer._n_step import NStepReturn
 from alf.algorithms.data_transformer._observations import ImageScaleTransformer, ObservationNormalizer
 from alf.algorithms.data_transformer._rewards import (
     FunctionalRewardTransformer,
@@ -30,8 +32,10 @@ __all__ = [
     "FrameStackState",
     "FrameStacker",
     "FunctionalRewardTransformer",
+    "HindsightExperienceTransformer",
     "IdentityDataTransformer",
     "ImageScaleTransformer",
+    "NStepReturn",
     "ObservationNormalizer",
     "RewardClipping",
     "RewardNormalizer",

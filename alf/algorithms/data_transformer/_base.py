@@ -18,6 +18,10 @@ class DataTransformer(nn.Module):
     reads_replay_buffer = False
     # Whether the transformer leaves the data that later ones see as they are.
     keeps_data = False
+    # Whether what comes to transform_experience() must be as it is stored.
+    needs_stored_data = False
+    # Whether no other transformer may come after it.
+    comes_last = False
 
     def __init__(self, transformed_observation_spec, state_spec):
         """
@@ -33,6 +37,17 @@ class DataTransformer(nn.Module):
     def stack_size(self) -> int:
         """How many frames one transformed observation is made of."""
         return 1
+
+    @property
+    def changed_fields(self) -> Tuple[str, ...]:
+        """Paths in Experience of what a transformer that reads the replay buffer changes and later readers of the
+        buffer would find there unchanged."""
+        return ()
+
+    @property
+    def read_fields(self) -> Tuple[str, ...]:
+        """Paths in Experience of what it reads from the replay buffer and puts together with what comes to it."""
+        return ()
 
     @property
     def transformed_observation_spec(self):
@@ -179,21 +194,41 @@ class SequentialDataTransformer(DataTransformer):
 
 
 def _check_order(members: Sequence[DataTransformer]) -> None:
-    changed_by = None
-    for member in members:
-        name = type(member).__name__
-        if changed_by is not None and member.reads_replay_buffer:
-            raise ValueError(
-                f"{name} reads raw data from the replay buffer, but comes after {changed_by}, which changes "
-                f"them. Put {name} before {changed_by} in data_transformer_ctor."
-            )
-        if changed_by is not None and isinstance(member, UntransformedTimeStep):
-            raise ValueError(
-                f"UntransformedTimeStep keeps the time step as it was before transformations, but comes "
-                f"after {changed_by}. Put it first in data_transformer_ctor."
-            )
-        if not member.keeps_data and not member.reads_replay_buffer:
-            changed_by = changed_by or name
+    for i, member in enumerate(members):
+        for earlier in members[:i]:
+            _check_pair(earlier, member)
+
+
+def _check_pair(earlier: DataTransformer, later: DataTransformer) -> None:
+    """Raise if ``later`` must not come after ``earlier``."""
+    first, second = type(earlier).__name__, type(later).__name__
+    changes_data = not earlier.keeps_data and not earlier.reads_replay_buffer
+    if changes_data and later.reads_replay_buffer:
+        raise ValueError(
+            f"{second} reads raw data from the replay buffer, but comes after {first}, which changes "
+            f"them. Put {second} before {first} in data_transformer_ctor."
+        )
+    if changes_data and isinstance(later, UntransformedTimeStep):
+        raise ValueError(
+            f"UntransformedTimeStep keeps the time step as it was before transformations, but comes "
+            f"after {first}. Put it first in data_transformer_ctor."
+        )
+    if earlier.comes_last and not isinstance(later, IdentityDataTransformer):
+        raise ValueError(
+            f"{first} works on what all other transformers have made, but {second} comes after it. Put {first} after "
+            f"{second}, last in data_transformer_ctor."
+        )
+    if later.needs_stored_data and not earlier.keeps_data:
+        raise ValueError(
+            f"{second} needs observations and rewards as they are stored, but comes after {first}, which changes "
+            f"them. Put {second} before {first} in data_transformer_ctor."
+        )
+    stale = sorted(set(earlier.changed_fields) & set(later.read_fields))
+    if stale:
+        raise ValueError(
+            f"{second} reads {stale} of other steps from the replay buffer, where they are not changed by {first}. "
+            f"Leave them out of {second}.fields."
+        )
 
 
 @configurable

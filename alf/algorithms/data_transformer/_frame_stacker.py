@@ -66,6 +66,11 @@ class FrameStacker(DataTransformer):
         """How many frames one transformed observation is made of."""
         return self._stack_size
 
+    @property
+    def read_fields(self) -> Tuple[str, ...]:
+        """Paths in Experience of the stacked tensors."""
+        return tuple("time_step.observation" + (f".{field}" if field else "") for field, _, _ in self._fields)
+
     def _merge(self, frames: torch.Tensor, axis: int, ndim: int) -> torch.Tensor:
         """Return frames ``[..., stack_size, *shape]`` put together along ``axis`` of ``shape``."""
         frames = frames.movedim(-ndim - 1, axis - 1)
@@ -125,9 +130,8 @@ class FrameStacker(DataTransformer):
         before = positions.unsqueeze(1) + torch.arange(-num_before, 0, device=positions.device)
         before = torch.maximum(before, begins[:, :1])
         observation = experience.observation
-        for field, axis, ndim in self._fields:
+        for (field, axis, ndim), path in zip(self._fields, self.read_fields):
             frames = nest.get_field(observation, field)
-            path = "time_step.observation" + (f".{field}" if field else "")
             earlier = buffer.get_field(path, env_ids.unsqueeze(1).expand(-1, num_before), before)
             frames = torch.cat([earlier.to(frames.device), frames], dim=1)
             rows = torch.arange(B, device=frames.device).view(B, 1, 1)

@@ -1,0 +1,1 @@
+"""The mathematics of Q-learning as pure functions: targets, projections, losses, exploration rates."""

@@ -1,0 +1,35 @@
+"""Epsilon-greedy actions, and how much each environment explores."""
+
+from typing import Optional, Union
+
+import torch
+from torch import Tensor
+
+
+def per_environment_epsilons(epsilon: float, alpha: float, num_envs: int,
+                             device: Optional[torch.device] = None) -> Tensor:
+    """Return ``epsilon ** (1 + alpha * i / (N - 1))`` for environments i = 0, ..., N - 1; ``[N]``.
+
+    A single environment has epsilon itself. Section 4.1 of https://arxiv.org/abs/1803.00933.
+
+    Args:
+        epsilon: share of random actions in the first environment.
+        alpha: the larger, the fewer of them in the last one; 0: the same everywhere.
+        num_envs: N.
+        device: where the result is; None: the default device.
+    """
+    return epsilon**(1.0 + alpha * torch.linspace(0.0, 1.0, num_envs, device=device))
+
+
+def epsilon_greedy_actions(q_values: Tensor, epsilon: Union[float, Tensor]) -> Tensor:
+    """Return the actions with the largest values, or with probability epsilon any action; int64 ``[B]``.
+
+    Args:
+        q_values: ``[B, K]``.
+        epsilon: a number, or ``[B]``.
+    """
+    greedy = q_values.argmax(dim=-1)
+    if isinstance(epsilon, float) and epsilon == 0.0:
+        return greedy
+    random = torch.randint_like(greedy, q_values.shape[-1])
+    return torch.where(torch.rand(greedy.shape, device=greedy.device) < epsilon, random, greedy)

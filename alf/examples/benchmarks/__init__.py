@@ -1,0 +1,1 @@
+"""Confs with which results of others are measured again."""

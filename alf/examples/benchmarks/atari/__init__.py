@@ -1,0 +1,1 @@
+"""Confs for Atari games."""

@@ -1,0 +1,1 @@
+"""Confs for the Box2D tasks, with the settings of RL Zoo."""

@@ -1,0 +1,1 @@
+"""Confs for the classic control tasks, with the settings of RL Zoo."""

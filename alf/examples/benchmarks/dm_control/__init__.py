@@ -1,0 +1,1 @@
+"""Confs for the DeepMind control suite, from states."""

@@ -1,0 +1,1 @@
+"""Confs for the Fetch tasks, with hindsight experience replay."""

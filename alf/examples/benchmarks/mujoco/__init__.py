@@ -1,0 +1,1 @@
+"""Confs for the MuJoCo locomotion tasks, with the settings of the papers."""

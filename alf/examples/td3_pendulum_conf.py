@@ -1,0 +1,32 @@
+"""TD3 on Pendulum-v1.
+
+Launch: python -m alf.bin.train --conf td3_pendulum_conf.py --root_dir /tmp/td3_pendulum
+Result: mean return about -190 after 10k environment steps and -188 after 15k, exploration included (1 seed).
+Cost: 90 s of one core for 15k steps.
+"""
+
+import alf
+from alf.examples import td3_conf  # noqa: F401
+from alf.utils.schedulers import StepScheduler
+
+alf.config('create_environment', env_name='Pendulum-v1', num_parallel_environments=1)
+
+alf.config('ActorNetwork', fc_layer_params=(64, 64))
+alf.config('CriticNetwork', joint_fc_layer_params=(64, 64))
+
+alf.config('OneStepTDLoss', gamma=0.98)
+
+alf.config(
+    'Td3Algorithm',
+    # Random actions first, until training begins.
+    rollout_random_action=StepScheduler('env_steps', [(1000, 1.0), (1001, 0.0)]),
+    actor_optimizer=alf.optimizers.Adam(lr=1e-3),
+    critic_optimizer=alf.optimizers.Adam(lr=1e-3))
+
+alf.config(
+    'TrainerConfig',
+    initial_collect_steps=1000,
+    replay_buffer_length=20000,
+    mini_batch_size=128,
+    num_iterations=15000,
+    summary_interval=500)

@@ -1,0 +1,139 @@
+"""Microseconds of one DQN update, ours against a bare PyTorch loop: 2x256 network, CartPole-sized transitions.
+
+One update samples, computes the one-step target and the Huber loss, clips the gradient by its global norm, and steps
+Adam. The bare loop has NumPy arrays for a buffer, `nn.Sequential` networks and `torch.optim.Adam(fused=True)`. Both
+take turns.
+
+Usage: python benchmarks/bench_dqn_update.py [--batch_size 64] [--updates 200] [--repeats 10] [--threads 1]
+"""
+
+import argparse
+import os
+import statistics
+import time
+
+SIZE, HIDDEN, NUM_ACTIONS, GAMMA, LR, CLIP = 4, 256, 2, 0.99, 2.3e-3, 10.0
+
+
+def bare_loop(batch_size: int):
+    """Return a function that makes one update, and nothing else."""
+    import numpy as np
+    import torch
+    import torch.nn.functional as F
+
+    def network():
+        return torch.nn.Sequential(
+            torch.nn.Linear(SIZE, HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, HIDDEN), torch.nn.ReLU(),
+            torch.nn.Linear(HIDDEN, NUM_ACTIONS))
+
+    q, target = network(), network()
+    parameters = list(q.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=LR, fused=True)
+    rng = np.random.default_rng(0)
+    n = 10_000
+    now, later = (rng.standard_normal((n, SIZE), dtype=np.float32) for _ in range(2))
+    action, reward = rng.integers(NUM_ACTIONS, size=(n, 1)), np.ones(n, np.float32)
+    discount = np.full(n, GAMMA, np.float32)
+
+    num_updates = 0
+
+    def update():
+        nonlocal num_updates
+        num_updates += 1
+        if num_updates % 128 == 0:
+            target.load_state_dict(q.state_dict())
+        index = rng.integers(n, size=batch_size)
+        s, s1, a, r, d = (torch.from_numpy(x[index]) for x in (now, later, action, reward, discount))
+        with torch.no_grad():
+            y = r + d * target(s1).amax(1)
+        loss = F.smooth_l1_loss(q(s).gather(1, a).squeeze(1), y)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+        optimizer.step()
+
+    return update
+
+
+def our_algorithm(batch_size: int, num_updates: int):
+    """Return a function that makes ``num_updates`` updates from a filled replay buffer, as one iteration does."""
+    import torch
+
+    import alf
+    from alf.algorithms.config import TrainerConfig
+    from alf.algorithms.dqn_algorithm import DqnAlgorithm
+    from alf.algorithms.one_step_loss import OneStepTDLoss
+    from alf.environments.suite_unittest import PolicyUnittestEnv
+    from alf.networks import QNetwork
+    from alf.optimizers import Adam
+    from alf.utils import common
+    from alf.utils.losses import element_wise_huber_loss
+
+    alf.config("SacAlgorithm", target_update_tau=1.0, target_update_period=128)
+    env = PolicyUnittestEnv(8, 200, obs_dim=SIZE)
+    config = TrainerConfig(
+        root_dir="", whole_replay_buffer_training=False, clear_replay_buffer=False, mini_batch_length=2,
+        mini_batch_size=batch_size, replay_buffer_length=2000, unroll_length=1000,
+        num_updates_per_train_iter=num_updates)
+    algorithm = DqnAlgorithm(
+        env.observation_spec(), env.action_spec(), env=env, config=config, num_critic_replicas=1,
+        q_network_cls=lambda **kwargs: QNetwork(fc_layer_params=(HIDDEN, HIDDEN), **kwargs),
+        q_optimizer=Adam(lr=LR, gradient_clipping=CLIP, clip_by_global_norm=True),
+        critic_loss_ctor=lambda **kwargs: OneStepTDLoss(
+            gamma=GAMMA, td_error_loss_fn=element_wise_huber_loss, **kwargs))
+    with torch.no_grad():
+        algorithm.unroll(1000)
+    algorithm.train()
+
+    def update():
+        with common.replay_context():
+            algorithm.train_from_replay_buffer()
+
+    return update
+
+
+def main() -> None:
+    """Print the microseconds of both and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--updates", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--profile", action="store_true", help="print where our time goes instead")
+    args = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)
+    import torch
+    torch.set_num_threads(args.threads)
+    bare_update = bare_loop(args.batch_size)
+
+    def bare_updates():
+        for _ in range(args.updates):
+            bare_update()
+
+    updates = {"bare": bare_updates, "ours": our_algorithm(args.batch_size, args.updates)}
+    if args.profile:
+        import cProfile
+        profile = cProfile.Profile()
+        for i in range(6):
+            if i == 1:
+                profile.enable()
+            updates["ours"]()
+        profile.disable()
+        import pstats
+        pstats.Stats(profile).sort_stats("tottime").print_stats(45)
+        return
+    times = {name: [] for name in updates}
+    for repeat in range(args.repeats + 1):
+        for name, update in updates.items():
+            began = time.perf_counter()
+            update()
+            if repeat:  # the first round warms up
+                times[name].append((time.perf_counter() - began) / args.updates * 1e6)
+    for name, each in times.items():
+        print(f"{name}: {statistics.median(each):.0f} us an update (best {min(each):.0f}, worst {max(each):.0f})")
+    print(f"ours / bare: {statistics.median(times['ours']) / statistics.median(times['bare']):.2f}, "
+          f"of the best {min(times['ours']) / min(times['bare']):.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+"""Training from a replay buffer: what is stored, when an update is due, what it is given, and priorities."""
+
+import functools
+
+import pytest
+import torch
+
+import alf
+import alf.summary as summary
+from alf.algorithms.config import TrainerConfig
+from alf.algorithms.data_transformer import FrameStacker, RewardScaling
+from alf.algorithms.off_policy_algorithm import OffPolicyAlgorithm
+from alf.data_structures import AlgStep, LossInfo, namedtuple
+from alf.tensor_specs import TensorSpec
+
+Info = namedtuple("Info", ["observation", "state", "step_type", "reward", "discount", "action"], default_value=())
+
+
+class Recorder(OffPolicyAlgorithm):
+    """Its info tells what it was given; its state counts the steps since the episode began."""
+
+    def __init__(self, observation_spec, action_spec, reward_spec=TensorSpec(()), env=None, config=None,
+                 has_state=False, priority=None, **kwargs):
+        super().__init__(observation_spec, action_spec, train_state_spec=TensorSpec(()) if has_state else (),
+                         reward_spec=reward_spec, env=env, config=config, **kwargs)
+        self._weight = torch.nn.Parameter(torch.tensor(1.0))
+        self._has_state = has_state
+        self._priority = priority
+        self.trained = []
+        self.rollouts = 0
+
+    def rollout_step(self, inputs, state):
+        self.rollouts += 1
+        action = torch.full(inputs.step_type.shape, self.rollouts % 3)
+        info = Info(inputs.observation, (), inputs.step_type, inputs.reward, inputs.discount, action)
+        return AlgStep(output=action, state=state + 1 if self._has_state else (), info=info)
+
+    def train_step(self, inputs, state, rollout_info):
+        info = rollout_info._replace(observation=inputs.observation, reward=inputs.reward, state=state)
+        return AlgStep(state=state + 1 if self._has_state else (), info=info)
+
+    def calc_loss(self, info):
+        self.trained.append(info)
+        loss = self._weight * torch.ones(info.step_type.shape)
+        return LossInfo(loss=loss, priority=() if self._priority is None else self._priority(info))
+
+
+def make(env, config, **kwargs):
+    return Recorder(env.observation_spec(), env.action_spec(), env.reward_spec(), env=env, config=config,
+                    optimizer=alf.optimizers.SGD(lr=0.1), **kwargs)
+
+
+@pytest.fixture
+def sampling_config(make_config):
+    return functools.partial(
+        make_config, whole_replay_buffer_training=False, clear_replay_buffer=False, mini_batch_length=2,
+        mini_batch_size=5, unroll_length=3, replay_buffer_length=20, num_updates_per_train_iter=4)
+
+
+def test_each_step_is_acted_on_and_stored_once(scripted_env, sampling_config):
+    env = scripted_env()
+    algorithm = make(env, sampling_config())
+    for _ in range(4):
+        algorithm.train_iter()
+    assert algorithm.rollouts == 12
+    stored, _ = algorithm._replay.buffer.gather_all()
+    expected = torch.stack([env.time_step_at(t).observation for t in range(12)], dim=1)
+    assert torch.equal(stored.observation, expected)
+    assert torch.equal(stored.action[0], torch.arange(1, 13) % 3)
+
+
+def test_updates_are_given_neighbouring_steps(scripted_env, sampling_config):
+    env = scripted_env()
+    algorithm = make(env, sampling_config())
+    steps = [algorithm.train_iter() for _ in range(5)]
+    assert len(algorithm.trained) == 20 and steps == [20] * 5  # 4 updates of 5 pairs
+    for info in algorithm.trained:
+        time, row = info.observation.unbind(-1)
+        assert time.shape == (2, 5)
+        assert torch.equal(time[1], time[0] + 1) and torch.equal(row[0], row[1])
+        for t, b, reward, step_type in zip(time.flatten(), row.flatten(), info.reward.flatten(),
+                                           info.step_type.flatten(), strict=True):
+            expected = env.time_step_at(int(t))
+            assert reward == expected.reward[int(b)] and step_type == expected.step_type[int(b)]
+
+
+def test_nothing_is_learned_before_initial_collect_steps(scripted_env, sampling_config):
+    algorithm = make(scripted_env(), sampling_config(initial_collect_steps=12))
+    steps = [algorithm.train_iter() for _ in range(3)]  # 3 steps of 2 environments each
+    assert steps == [0, 20, 20]
+    assert summary.get_global_counter() == 3
+
+
+def test_more_initial_steps_than_the_buffer_holds_are_refused(scripted_env, sampling_config):
+    algorithm = make(scripted_env(), sampling_config(initial_collect_steps=41))
+    with pytest.raises(ValueError, match="initial_collect_steps: expected at most the 40 steps .* got 41"):
+        algorithm.train_iter()
+
+
+@pytest.mark.parametrize("ratio, updates", [(0.5, [1, 0, 1, 0, 1, 1]), (2.5, [3, 3, 3, 3, 3, 3])])
+def test_replay_ratio_sets_how_much_is_learned(scripted_env, sampling_config, ratio, updates):
+    algorithm = make(scripted_env(), sampling_config(replay_ratio=ratio))
+    # 6 steps are collected in an iteration, an update learns from 5.
+    learned = [algorithm.train_iter() // 5 for _ in range(6)]
+    collected = [6 * (i + 1) for i in range(6)]
+    total = [5 * sum(learned[:i + 1]) for i in range(6)]
+    for c, n in zip(collected, total, strict=True):
+        assert ratio * c <= n < ratio * c + 5
+    assert sum(learned) == sum(updates)
+
+
+def test_fractional_unroll_length_trains_in_iterations_without_unroll(scripted_env, sampling_config):
+    algorithm = make(scripted_env(), sampling_config(unroll_length=0.5, num_updates_per_train_iter=1))
+    algorithm.unroll(2)
+    for _ in range(4):
+        algorithm.train_iter()
+    assert algorithm.rollouts == 4 and len(algorithm.trained) == 4
+
+
+def test_training_goes_on_after_the_environments_stop(scripted_env, sampling_config):
+    algorithm = make(scripted_env(), sampling_config(num_iterations=10, num_env_steps=10))
+    for _ in range(10):
+        algorithm.train_iter()
+    # The first steps of episodes are not made by an action: 18 time steps of both environments are 12 steps.
+    assert algorithm.rollouts == 9 and len(algorithm.trained) == 40
+
+
+def test_transformers_act_on_what_is_sampled(scripted_env, sampling_config):
+    env = scripted_env()
+    config = sampling_config()
+    config.data_transformer = RewardScaling(scale=10.0)
+    algorithm = make(env, config)
+    for _ in range(3):
+        algorithm.train_iter()
+    stored, _ = algorithm._replay.buffer.gather_all()
+    assert torch.equal(stored.reward[:, 4], env.time_step_at(4).reward)
+    for info in algorithm.trained:
+        t, b = info.observation[0, 0].int().tolist()
+        assert torch.isclose(info.reward[0, 0], 10 * env.time_step_at(t).reward[b])
+
+
+def test_frames_are_stacked_from_the_buffer(scripted_env, sampling_config):
+    env = scripted_env()
+    config = sampling_config(replay_buffer_length=8)
+    config.data_transformer = FrameStacker(env.observation_spec(), stack_size=3)
+    algorithm = make(env, config)
+    for _ in range(10):
+        algorithm.train_iter()
+    seen = 0
+    for info in algorithm.trained:
+        frames = info.observation.reshape(2, 5, 3, 2)
+        for i in range(2):
+            for j in range(5):
+                t, b = frames[i, j, -1].int().tolist()
+                begin = t
+                while env.time_step_at(begin).step_type[b] != 0:
+                    begin -= 1
+                expected = [max(t - 2, begin), max(t - 1, begin), t]
+                assert frames[i, j, :, 0].tolist() == expected
+                seen += begin < t - 1
+    assert seen > 100
+
+
+@pytest.mark.parametrize("use_rollout_state", [True, False])
+def test_recurrent_training_begins_from_the_stored_state(scripted_env, sampling_config, use_rollout_state):
+    env = scripted_env()
+    algorithm = make(env, sampling_config(use_rollout_state=use_rollout_state, mini_batch_length=3), has_state=True)
+    for _ in range(6):
+        algorithm.train_iter()
+    for info in algorithm.trained:
+        for j in range(5):
+            t, b = info.observation[0, j].int().tolist()
+            since = 0
+            while use_rollout_state and env.time_step_at(t - since).step_type[b] != 0:
+                since += 1
+            expected = []
+            for step_type in info.step_type[:, j].tolist():
+                since = 0 if step_type == 0 else since
+                expected.append(since)
+                since += 1
+            assert info.state[:, j].tolist() == expected
+
+
+def test_losses_at_the_end_of_an_episode_do_not_count(scripted_env, sampling_config):
+    algorithm = make(scripted_env(), sampling_config(mini_batch_length=1, mini_batch_size=8, unroll_length=8))
+    masked = []
+    original = algorithm.update_with_gradient
+
+    def spy(loss_info, valid_masks=None, **kwargs):
+        masked.append(valid_masks)
+        return original(loss_info, valid_masks, **kwargs)
+
+    algorithm.update_with_gradient = spy
+    algorithm.train_iter()
+    for info, mask in zip(algorithm.trained, masked, strict=True):
+        assert torch.equal(mask, info.step_type != 2)
+
+
+# ---- priorities -----------------------------------------------------------------------------------------------------
+
+
+def test_steps_are_sampled_by_the_priority_of_their_loss(scripted_env, sampling_config):
+    env = scripted_env(episode_lengths=((1000, ), (1000, )))
+
+    def priority(info):
+        return (info.observation[0, :, 0] == 3).float() * 1e6
+
+    config = sampling_config(priority_replay=True, priority_replay_alpha=1.0, priority_replay_eps=1e-3,
+                             num_updates_per_train_iter=30, unroll_length=10)
+    algorithm = make(env, config, priority=priority)
+    algorithm.train_iter()
+    last = torch.cat([info.observation[0, :, 0] for info in algorithm.trained[-10:]])
+    assert (last == 3).float().mean() > 0.35  # of 2 environments, without replacement in a batch of 5
+
+
+def test_importance_weights_undo_the_preference(scripted_env, sampling_config):
+    config = sampling_config(priority_replay=True, priority_replay_alpha=0.5, priority_replay_beta=0.7,
+                             priority_replay_eps=0.0, unroll_length=10)
+    algorithm = make(scripted_env(episode_lengths=((1000, ), (1000, ))), config,
+                     priority=lambda info: info.observation[0, :, 0] + 1.0)
+    weights = []
+    original = algorithm.update_with_gradient
+
+    def spy(loss_info, valid_masks=None, batch_info=None, **kwargs):
+        weights.append(batch_info.importance_weights)
+        return original(loss_info, valid_masks, batch_info=batch_info, **kwargs)
+
+    algorithm.update_with_gradient = spy
+    algorithm.train_iter()
+    # All starts have the priority 1 of new steps at first.
+    assert torch.allclose(weights[0], torch.ones(5))
+    buffer = algorithm._replay.buffer
+    env_ids = torch.arange(2).repeat_interleave(10)
+    positions = torch.arange(10).repeat(2)
+    buffer.update_priority(env_ids, positions, (positions + 1.0)**0.5)
+    algorithm._config.mini_batch_size = 18  # all starts: the last step of each has no successor
+    _, batch_info = algorithm._replay.sample()
+    mean = sum((p + 1.0)**0.5 for p in range(9)) / 9
+    expected = ((batch_info.positions + 1.0)**0.5 / mean)**-0.7
+    assert torch.allclose(batch_info.importance_weights, expected.float(), rtol=1e-4)
+
+
+def test_priority_replay_with_an_algorithm_without_priorities_is_refused(scripted_env, sampling_config):
+    algorithm = make(scripted_env(), sampling_config(priority_replay=True))
+    with pytest.raises(ValueError, match="priority_replay=True: RLAlgorithm gives no priorities.*calculate_priority"):
+        algorithm.train_iter()
+
+
+# ---- the whole buffer ------------------------------------------------------------------------------------------------
+
+
+def test_whole_buffer_training_takes_every_step_once_an_epoch(scripted_env, make_config):
+    env = scripted_env()
+    algorithm = make(env, make_config(unroll_length=3, clear_replay_buffer=False, replay_buffer_length=7,
+                                      mini_batch_length=3, mini_batch_size=2, num_updates_per_train_iter=2))
+    assert algorithm.train_iter() == 0  # 3 steps, of which 2 are followed by another, make no sequence
+    for _ in range(4):
+        algorithm.trained.clear()
+        steps = algorithm.train_iter()
+    # 7 of 15 steps are stored of each of 2 environments: 2 sequences of 3 and the step after them.
+    assert steps == 2 * 12
+    epoch = torch.cat([info.observation[:-1].flatten(0, 1) for info in algorithm.trained[:2]])
+    assert sorted(map(tuple, epoch.int().tolist())) == [(t, b) for t in range(8, 14) for b in range(2)]
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def test_contents_and_counts_of_the_replay_are_restored(scripted_env, sampling_config):
+    alf.config("ReplayBuffer", enable_checkpoint=True)
+    try:
+        algorithm = make(scripted_env(), sampling_config(replay_ratio=0.7))
+        for _ in range(4):
+            algorithm.train_iter()
+        state = algorithm.rollout_state_dict()
+        other = make(scripted_env(), sampling_config(replay_ratio=0.7))
+        other.load_rollout_state_dict(state)
+        assert other._replay.state_dict()["credit"] == algorithm._replay.state_dict()["credit"]
+        other.unroll(3)
+        before, _ = algorithm._replay.buffer.gather_all()
+        after, _ = other._replay.buffer.gather_all()
+        assert torch.equal(after.observation[:, :12], before.observation)
+        assert after.observation.shape[1] == 15
+    finally:
+        alf.reset_configs()
+
+
+# ---- settings that contradict each other -----------------------------------------------------------------------------
+
+
+def test_sequences_longer_than_the_buffer_are_refused():
+    with pytest.raises(ValueError, match="mini_batch_length: expected at most replay_buffer_length=4.* got 8"):
+        TrainerConfig(root_dir="x", whole_replay_buffer_training=False, replay_buffer_length=4, mini_batch_length=8)
+
+
+def test_replay_ratio_and_whole_buffer_training_are_refused_together():
+    with pytest.raises(ValueError, match="replay_ratio .*whole_replay_buffer_training=True"):
+        TrainerConfig(root_dir="x", replay_ratio=1.0)

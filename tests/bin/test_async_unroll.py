@@ -1,0 +1,84 @@
+"""Unrolling in a process of its own: it learns, its parameters follow, and it ends with the trainer."""
+
+import os
+import pathlib
+import signal
+
+import psutil
+import pytest
+from command_line import records, session_processes
+
+CONF = pathlib.Path(__file__).parent / "tiny_conf.py"
+ASYNC = ("--conf_param", "TrainerConfig.async_unroll=True")
+
+
+def _unroller(command):
+    """Return the process that unrolls."""
+    names = {"alf-unroller"}
+    found = [p for p in session_processes(command.pid) if p.pid != command.pid and _loads_torch(p)]
+    assert len(found) == 1, (names, found)
+    return found[0]
+
+
+def _loads_torch(process) -> bool:
+    return any("libtorch" in entry.path for entry in process.memory_maps())
+
+
+@pytest.mark.parametrize("unroll_length, extra", [
+    (8, ()),
+    (0, ("--conf_param", "TrainerConfig.max_unroll_length=8", "--conf_param", "TrainerConfig.num_iterations=300")),
+])
+def test_training_counts_each_step_that_the_other_process_made(commands, tmp_path, unroll_length, extra):
+    done = commands.run("train", "--conf", CONF, "--root_dir", tmp_path, *ASYNC, "--conf_param",
+                        f"TrainerConfig.unroll_length={unroll_length}", "--conf_param",
+                        "TrainerConfig.mini_batch_length=1", "--conf_param",
+                        "TrainerConfig.unroll_parameter_update_period=1", *extra)
+    assert done.code == 0, done.stderr
+    done.assert_nobody_left()
+    rows = records(tmp_path)
+    steps = [row["Metrics/EnvironmentSteps"] for row in rows if "Metrics/EnvironmentSteps" in row]
+    assert steps == sorted(steps) and steps[-1] > 0
+    if unroll_length:
+        # 6 iterations of 8 steps of 2 environments; the first steps of episodes are not made by an action.
+        assert 80 <= steps[-1] <= 94
+    lags = [row["async_unroll/parameter_lag_iterations"] for row in rows
+            if "async_unroll/parameter_lag_iterations" in row]
+    assert lags and all(lag >= 0 for lag in lags)
+
+
+def test_failure_of_the_process_is_told_with_its_traceback(commands, tmp_path):
+    conf = tmp_path / "failing_conf.py"
+    conf.write_text(f'''
+import multiprocessing
+import alf
+alf.import_config({str(CONF)!r})
+if multiprocessing.parent_process() is not None:
+    raise RuntimeError("only here")
+''')
+    done = commands.run("train", "--conf", conf, "--root_dir", tmp_path / "run", *ASYNC)
+    assert done.code == 1
+    assert "The process that unrolls failed" in done.stderr and "only here" in done.stderr
+    done.assert_nobody_left()
+
+
+def test_death_of_the_process_ends_training_within_seconds(commands, tmp_path):
+    command = commands.start("train", "--conf", CONF, "--root_dir", tmp_path, *ASYNC, "--conf_param",
+                             "TrainerConfig.num_iterations=1000000", "--conf_param",
+                             "TrainerConfig.num_checkpoints=100000")
+    command.wait_for_checkpoint(tmp_path, 20)
+    os.kill(_unroller(command).pid, signal.SIGKILL)
+    assert command.wait(timeout=15) == 1
+    assert "The process that unrolls failed" in command.stderr and "exit code -9" in command.stderr
+    command.assert_nobody_left()
+
+
+def test_the_process_dies_with_its_trainer(commands, tmp_path):
+    command = commands.start("train", "--conf", CONF, "--root_dir", tmp_path, *ASYNC, "--conf_param",
+                             "TrainerConfig.num_iterations=1000000", "--conf_param",
+                             "TrainerConfig.num_checkpoints=100000")
+    command.wait_for_checkpoint(tmp_path, 20)
+    process = _unroller(command)
+    command.send_signal(signal.SIGKILL)
+    psutil.wait_procs([process], timeout=5)
+    command.wait()
+    command.assert_nobody_left()

@@ -1,0 +1,66 @@
+"""Training that was killed and went on ends where training that was not killed ends: bit for bit."""
+
+import json
+import pathlib
+import signal
+
+import pytest
+import torch
+from command_line import records
+from safetensors.torch import load_file
+
+HERE = pathlib.Path(__file__).parent
+ITERATIONS = 60
+ALWAYS = ("--conf_param", f"TrainerConfig.num_iterations={ITERATIONS}", "--conf_param",
+          "TrainerConfig.num_checkpoints=60", "--conf_param", "TrainerConfig.random_seed=3")
+
+
+def _final_state(root_dir) -> dict:
+    """Return every tensor and number of the last checkpoint, time aside."""
+    state = {}
+    for path in pathlib.Path(root_dir, "train", "algorithm", f"ckpt-{ITERATIONS}").iterdir():
+        if path.suffix == ".safetensors":
+            state.update((f"{path.name}/{name}", tensor) for name, tensor in load_file(path).items())
+        elif path.name != "manifest.json":
+            state[path.name] = json.loads(path.read_text())
+    state["trainer_progress.json"] = {
+        name: value for name, value in state["trainer_progress.json"].items() if name != "seconds"}
+    return state
+
+
+def _curves(root_dir) -> list:
+    return [{name: value for name, value in row.items() if not name.startswith(("time", "memory"))}
+            for row in records(root_dir)]
+
+
+CASES = {
+    "PPO": ("tiny_conf.py",),
+    "PPO, fractional unroll": ("tiny_conf.py", "TrainerConfig.unroll_length=7.5", "TrainerConfig.mini_batch_length=1"),
+    "A2C": ("a2c_conf.py",),
+    "PPO, normalizers": ("normalizing_conf.py", "TrainerConfig.evaluate=False"),
+    "PPO, 1 environment": ("tiny_conf.py", "create_environment.num_parallel_environments=1"),
+    "PPO, worker processes": ("tiny_conf.py", "create_environment.num_workers=1"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_killed_run_ends_like_one_that_was_not(commands, tmp_path, case):
+    conf, *params = CASES[case]
+    arguments = ["--conf", HERE / conf, *ALWAYS]
+    for param in params:
+        arguments += ["--conf_param", param]
+    whole = commands.run("train", *arguments, "--root_dir", tmp_path / "whole")
+    assert whole.code == 0, whole.stderr
+    for at_least in (9, 31):
+        killed = commands.start("train", *arguments, "--root_dir", tmp_path / "killed")
+        killed.wait_for_checkpoint(tmp_path / "killed", at_least)
+        killed.send_signal(signal.SIGKILL)
+        assert killed.wait() == -signal.SIGKILL
+    resumed = commands.run("train", *arguments, "--root_dir", tmp_path / "killed")
+    assert resumed.code == 0 and "resumed from iteration" in resumed.stderr, resumed.stderr
+    expected, found = _final_state(tmp_path / "whole"), _final_state(tmp_path / "killed")
+    assert _curves(tmp_path / "whole") == _curves(tmp_path / "killed")
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        equal = torch.equal(value, found[name]) if isinstance(value, torch.Tensor) else value == found[name]
+        assert equal, (name, value, found[name])

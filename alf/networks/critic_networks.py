@@ -107,6 +107,12 @@ class CriticNetwork(EncodingNetwork):
             use_fc_ln=use_fc_ln,
             name=f"{name}.action_encoder",
         )
+        encoded = action_encoder.output_spec
+        if encoded.ndim != 1 or not encoded.is_continuous:
+            raise ValueError(
+                f"{name}.input_tensor_spec: expected continuous actions of shape (N,), got {action_spec}. Give "
+                "action_input_processors that make a vector of it, for example an EmbeddingPreprocessor."
+            )
         super().__init__(
             input_tensor_spec=(observation_spec, action_spec),
             output_tensor_spec=output_tensor_spec,

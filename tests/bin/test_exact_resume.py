@@ -40,6 +40,12 @@ CASES = {
     "PPO, normalizers": ("normalizing_conf.py", "TrainerConfig.evaluate=False"),
     "PPO, 1 environment": ("tiny_conf.py", "create_environment.num_parallel_environments=1"),
     "PPO, worker processes": ("tiny_conf.py", "create_environment.num_workers=1"),
+    "SAC": ("off_policy_conf.py", "_CONFIG._USER.method='sac'"),
+    "SAC, 1 environment": ("off_policy_conf.py", "create_environment.num_parallel_environments=1"),
+    "TD3": ("off_policy_conf.py", "_CONFIG._USER.method='td3'"),
+    "DQN, priorities and n steps": ("off_policy_conf.py", "_CONFIG._USER.method='dqn'"),
+    "R2D2": ("off_policy_conf.py", "_CONFIG._USER.method='r2d2'"),
+    "SAC, replay_ratio": ("off_policy_conf.py", "TrainerConfig.replay_ratio=1.7"),
 }
 
 

@@ -258,11 +258,16 @@ class Replay:
     def state_dict(self) -> Dict[str, Any]:
         """Return the contents of the buffer, if ``ReplayBuffer.enable_checkpoint`` says so, and what is counted."""
         contents = self._loaded or {} if self._buffer is None else self._buffer.state_dict()
-        return {"credit": self._credit, "_replay_buffer": dict(contents)}
+        return {
+            "credit": self._credit,
+            "steps_per_update": self._steps_per_update,
+            "_replay_buffer": dict(contents)
+        }
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` returned; the contents when the buffer is made."""
         self._credit = state["credit"]
+        self._steps_per_update = state["steps_per_update"]
         contents = state.get("_replay_buffer", {})
         if self._buffer is None:
             self._loaded = contents

@@ -4,6 +4,7 @@ from typing import Callable, List, Optional, Tuple
 
 import torch
 
+from alf.algorithms._training.finite_guard import FiniteGuard
 from alf.data_structures import LossInfo
 
 
@@ -50,21 +51,26 @@ def total_loss(loss_info: LossInfo,
 
 def update_parameters(loss: torch.Tensor,
                       optimizers: List[torch.optim.Optimizer],
-                      before_step: Optional[Callable[[], None]] = None) -> None:
-    """Make one step of each optimizer on the gradients of ``loss``.
+                      before_step: Optional[Callable[[], None]] = None,
+                      guard: Optional[FiniteGuard] = None) -> bool:
+    """Make one step of each optimizer on the gradients of ``loss``; return whether it was made.
 
     Args:
         loss: a scalar.
         optimizers: the optimizers.
         before_step: called when the gradients are there; an optimizer may change them as it steps.
+        guard: no optimizer steps unless loss and gradients pass it.
     """
     for optimizer in optimizers:
         optimizer.zero_grad()
     loss.backward()
     if before_step is not None:
         before_step()
+    if guard is not None and not guard.passes(loss, optimizers):
+        return False
     for optimizer in optimizers:
         optimizer.step()
+    return True
 
 
 def told_mean(part: torch.Tensor, valid_masks: Optional[torch.Tensor]) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """DDPG on InvertedDoublePendulum-v5, a small MuJoCo task.
 
-Launch: python -m alf.bin.train --conf benchmarks/mujoco/ddpg_inverted_double_pendulum_conf.py --root_dir /tmp/ddpg_double
+Launch: python -m alf.bin.train --conf benchmarks/mujoco/ddpg_inverted_double_pendulum_conf.py --root_dir /tmp/ddpg
 """
 
 import alf

@@ -9,6 +9,7 @@ from torch import nn
 
 from alf import summary
 from alf.algorithms._training.checkpoint import load_optimizer_states, optimizer_states, split_state_dict
+from alf.algorithms._training.finite_guard import FiniteGuard
 from alf.algorithms._training.from_replay import collect_train_info, prepare_experience
 from alf.algorithms._training.offline import OfflineReplay, add_offline_loss, collect_offline_info, sample_offline
 from alf.algorithms._training.parameters import Assignment, assign_parameters, trained_algorithms
@@ -74,6 +75,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         self._modules_by_optimizer: List[Tuple[torch.optim.Optimizer, list]] = []
         self._force_params_visible_to_parent = False
         self._assignment: Optional[Assignment] = None
+        self._finite_guard = FiniteGuard("raise" if config is None else config.non_finite)
+        self._was_updated = True  # False: the last update was left out
         self._param_names: Dict[int, str] = {}
         self._data_transformer: Optional[nn.Module] = None
         self._checkpoint = checkpoint
@@ -404,6 +407,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
             batch_info: of the sampled sequences; its importance weights multiply the losses.
         Returns:
             ``loss_info`` with ``loss`` the scalar that was minimised, and the parameters with their names.
+        Raises:
+            NonFiniteError: if the loss or gradients are not finite, with ``TrainerConfig.non_finite="raise"``.
         """
         assignment = self.attach_optimizers()
         weights = batch_info.importance_weights if batch_info is not None else ()
@@ -415,11 +420,21 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
             if self._config is not None and self._config.summarize_grads_and_vars:
                 summarize = functools.partial(summary_utils.summarize_gradients, params)
         with record_time("time/backward"):
-            update_parameters(loss if weight == 1.0 else loss * weight, assignment.optimizers, summarize)
+            self._was_updated = update_parameters(loss if weight == 1.0 else loss * weight, assignment.optimizers,
+                                                  summarize, self._finite_guard)
+        if not self._was_updated:
+            self._finite_guard.refuse(loss_info, self._trained_parameters)
         if recording:
+            if self._finite_guard.skips:
+                summary.scalar("skipped_updates", self._finite_guard.num_skipped)
             loss_info = loss_info._replace(
                 loss=loss.detach(), extra=map_structure(lambda part: told_mean(part, valid_masks), loss_info.extra))
         return loss_info, params
+
+    def _trained_parameters(self) -> List[Tuple[str, nn.Parameter]]:
+        """Return the parameters that an optimizer trains, with their names, in the order in which they were made."""
+        trained = {id(p) for parameters in self.attach_optimizers().parameters for p in parameters}
+        return [(name, p) for name, p in self.named_parameters() if id(p) in trained]
 
     def summarize_train(self, experience: Experience, train_info: Nest, loss_info: LossInfo,
                         params: List[Tuple[str, nn.Parameter]]) -> None:
@@ -469,7 +484,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         masks = self._valid_masks(experience.step_type, last_row_counts)
         priority = loss_info.priority
         loss_info, params = self.update_with_gradient(loss_info, masks, batch_info=batch_info)
-        self.after_update(experience.time_step, info)
+        if self._was_updated:
+            self.after_update(experience.time_step, info)
         self.summarize_train(experience, info, loss_info, params)
         return loss_info._replace(priority=priority)
 
@@ -592,7 +608,7 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         if offline_loss is not None:
             loss_info = add_offline_loss(loss_info, offline_loss)
         loss_info = self._update(experience, info, last_row_counts=True, batch_info=batch_info, loss_info=loss_info)
-        if config.priority_replay:
+        if config.priority_replay and self._was_updated:
             if not isinstance(loss_info.priority, torch.Tensor):
                 raise ValueError(f"TrainerConfig.priority_replay=True: {self.name} gives no priorities. Set its "
                                  "calculate_priority=True, or priority_replay=False.")

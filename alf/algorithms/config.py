@@ -99,10 +99,12 @@ class TrainerConfig:
     normalize_importance_weights_by_max: bool = False
     clear_replay_buffer: bool = True  # with whole_replay_buffer_training: only the last unroll is stored
     visualize_alf_tree: bool = False  # draw the algorithm tree
+    non_finite: str = "raise"  # a loss or gradient that is NaN or infinite: "raise", or "skip_update" and count it
     replay_ratio: Optional[float] = None  # steps learned / steps collected, instead of num_updates_per_train_iter
 
     def __post_init__(self):
         self._check_choice("ml_type", ("rl", "sl"))
+        self._check_choice("non_finite", ("raise", "skip_update"))
         for name in ("num_iterations", "num_env_steps", "unroll_length", "num_checkpoints", "initial_collect_steps",
                      "summaries_flush_secs", "num_eval_episodes", "rl_train_after_update_steps",
                      "ddp_paras_check_interval", "max_unroll_length", "unroll_step_interval"):

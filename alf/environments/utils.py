@@ -14,8 +14,9 @@ import numpy as np
 import alf.environments.alf_wrappers as alf_wrappers
 import alf.environments.fast_parallel_environment as fast_parallel_environment
 import alf.environments.suite_gym as suite_gym
+import alf.environments.suite_native as suite_native
 import alf.environments.thread_environment as thread_environment
-from alf.config_util import configurable
+from alf.config_util import configurable, get_inoperative_configs, get_operative_configs
 from alf.environments.alf_environment import AlfEnvironment
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ def create_environment(
     batched_wrappers: Sequence[Callable] = (),
     *,
     num_workers: int | None = None,
+    native: bool | str = "auto",
 ) -> AlfEnvironment:
     """Return a batched, tensor based environment.
 
@@ -95,8 +97,12 @@ def create_environment(
         seed: environment ``i`` is seeded with ``seed + i``; None draws a seed for each.
         batched_wrappers: called with the batched environment, one after another.
         num_workers: number of worker processes, for constructors that take it.
+        native: whether one native batch takes the place of Gymnasium's classic-control environments, with equal
+            results (see ``suite_native``). ``"auto"``: where there is one that can do all that is configured; True:
+            always, else an error; False: never. Evaluation and play always use Gymnasium, which can render.
     Raises:
-        ValueError: if a count is smaller than 1 or ``batch_size_per_env`` does not divide the batch.
+        ValueError: if a count is smaller than 1, ``batch_size_per_env`` does not divide the batch, or ``native`` is
+            True and there is no such batch.
     """
     _check_counts(num_parallel_environments, batch_size_per_env, eval_batch_size_per_env, num_spare_envs)
     if for_evaluation:
@@ -116,7 +122,15 @@ def create_environment(
             )
         env_load_fn = functools.partial(alf_wrappers.MultitaskWrapper.load, env_load_fn)
 
-    if batched:
+    plan = None
+    if not for_evaluation and (native is True or not nonparallel):
+        pooled = _asked_of_pool(batch_size_per_env, num_spare_envs, parallel_environment_ctor, num_workers)
+        plan = suite_native.pick(env_name, env_load_fn, native, pooled)
+
+    if plan is not None:
+        env = plan.make(num_environments)
+        seeds = _seeds(seed, num_environments)
+    elif batched:
         env = _native_batch(
             env_load_fn,
             env_name,
@@ -155,14 +169,33 @@ def create_environment(
             torch_num_threads_per_env=torch_num_threads_per_env,
             **extra,
         )
-        if seed is None:
-            seeds = [random.randint(0, 2**31 - 1) for _ in range(num_environments)]
-        else:
-            seeds = [seed + i for i in range(num_environments)]
+        seeds = _seeds(seed, num_environments)
     env.seed(seeds)
     for wrapper in batched_wrappers:
         env = wrapper(env)
     return env
+
+
+def _seeds(seed: int | None, num_environments: int) -> list[int]:
+    if seed is None:
+        return [random.randint(0, 2**31 - 1) for _ in range(num_environments)]
+    return [seed + i for i in range(num_environments)]
+
+
+def _asked_of_pool(
+    batch_size_per_env: int | None, num_spare_envs: int, parallel_environment_ctor: Callable, num_workers: int | None
+) -> str:
+    """Return in words what is asked for that only a pool of environments does; empty if there is nothing."""
+    if parallel_environment_ctor is not fast_parallel_environment.FastParallelEnvironment:
+        return "parallel_environment_ctor is set"
+    asked = dict(batch_size_per_env=batch_size_per_env, num_spare_envs=num_spare_envs or None, num_workers=num_workers)
+    names = [name for name, value in asked.items() if value is not None]
+    names += [
+        name
+        for name, _, place in get_operative_configs(places=True) + get_inoperative_configs(places=True)
+        if ".FastParallelEnvironment." in name and place != "default"
+    ]
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} set" if names else ""
 
 
 def _flag(env_load_fn: Callable, name: str) -> bool:

@@ -60,4 +60,5 @@ class AdamRule(FlatOptimizer):
             amsgrad=len(states) > 2,
             maximize=False,
             grad_scale=grad_scale,
+            found_inf=self.found_inf,
         )

@@ -65,6 +65,7 @@ class ParameterBlock:
         self._num_packed = len(packed)
         self._layouts_checked = False
         self._all_same_step = True
+        self._before_collect = (self.steps, True)
 
         self._ends = []
         total = 0
@@ -140,6 +141,7 @@ class ParameterBlock:
 
     def collect(self) -> List[Update]:
         """Return the updates to make for the gradients that are present now; step counts are advanced."""
+        self._before_collect = (self.steps, self._all_same_step)
         grads = [p.grad for p in self.params]
         num_packed = self._num_packed
         if not self._layouts_checked:
@@ -160,10 +162,15 @@ class ParameterBlock:
             grads = [self._flat_grad] + grads[num_packed:]
         return [Update(self, self.steps[0], self._whole_params, grads, self._whole_states)]
 
+    def undo_collect(self) -> None:
+        """Take back the step counts that the last :meth:`collect` has advanced: its updates are not made."""
+        self.steps, self._all_same_step = self._before_collect
+
     def _collect_some(self, grads: List[Optional[torch.Tensor]]) -> List[Update]:
         """Return one update for each step count among the parameters that have a gradient."""
         num_packed = self._num_packed
         present = [i for i, grad in enumerate(grads) if grad is not None]
+        self.steps = list(self.steps)
         in_buffer = [i for i in present if i < num_packed]
         if in_buffer:
             torch._foreach_copy_([self._grad_views[i] for i in in_buffer], [grads[i] for i in in_buffer])
@@ -214,8 +221,12 @@ class ParameterBlock:
         """Return the step number as the fused kernels want it: a tensor for each parameter."""
         return [self._step_tensor.fill_(update.step)] * len(update.params)
 
-    def clip_each(self, max_norm: float) -> None:
-        """Scale the gradient of each parameter on its own so that its norm is at most ``max_norm``."""
+    def clip_each(self, max_norm: float) -> torch.Tensor:
+        """Scale the gradient of each parameter on its own so that its norm is at most ``max_norm``.
+
+        Returns:
+            The norms before, one for each parameter that has a gradient.
+        """
         grads = [
             self._grad_views[i] if i < self._num_packed else p.grad
             for i, p in enumerate(self.params)
@@ -224,6 +235,7 @@ class ParameterBlock:
         norms = torch.stack(torch._foreach_norm(grads))
         scales = max_norm / norms.clamp(min=max_norm)
         torch._foreach_mul_(grads, list(scales.to(self.dtype).unbind()))
+        return norms
 
     def after_update(self) -> None:
         """Restore fixed norms, and let autograd notice that packed parameters have changed."""

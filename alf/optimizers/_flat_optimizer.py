@@ -1,7 +1,7 @@
 """The optimizers' common part: parameters added late, scheduled learning rates, clipping, packed updates,
 exact state."""
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 
@@ -21,6 +21,9 @@ class FlatOptimizer(torch.optim.Optimizer):
     * it may be made without parameters; ``add_param_group()`` adds them later;
     * ``lr`` may be a callable such as a :class:`~alf.utils.schedulers.Scheduler`, read at each step;
     * gradients are clipped inside ``step()`` without a host synchronisation;
+    * ``gather()`` before ``step()`` tells whether the gradients are finite, and ``drop()`` instead of it leaves
+      everything as it was; ``found_inf``, a float 0-d tensor on the device of the parameters, makes the step do
+      nothing where it is 1, as in PyTorch's fused optimizers;
     * small parameters are packed into one buffer at the first step (see ``flat``), their ``data`` become
       views of it;
     * ``opt_args`` of a parameter (see :func:`~alf.optimizers.utils.get_opt_arg`): ``weight_decay`` replaces
@@ -64,6 +67,9 @@ class FlatOptimizer(torch.optim.Optimizer):
         # schedulers by group; param_groups[i]["lr"] is always a float
         self._lr_schedulers: List[Optional[Callable[[], Number]]] = []
         self._total_norm: Optional[torch.Tensor] = None
+        # what the next step() makes, and what to divide its gradients by
+        self._gathered: Optional[Tuple[List[Update], Optional[torch.Tensor]]] = None
+        self.found_inf: Optional[torch.Tensor] = None
         super().__init__(params, defaults)
 
     # ---- what can be asked
@@ -211,6 +217,7 @@ class FlatOptimizer(torch.optim.Optimizer):
             set_to_none: set gradients to None (cheaper, and tells which parameters got a gradient) instead of
                 to zero.
         """
+        self.drop()
         for group in self.param_groups:
             for p in group["params"]:
                 if set_to_none:
@@ -238,15 +245,15 @@ class FlatOptimizer(torch.optim.Optimizer):
             hook(self, (closure,), {})
         loss = None
         if closure is not None:
+            self.drop()
             with torch.enable_grad():
                 loss = closure()
-        if self._num_built_groups < len(self.param_groups):
-            self.prepare()
         self._refresh_lr()
         with torch.no_grad():
-            updates = [update for block in self._blocks for update in block.collect()]
+            if self._gathered is None:
+                self._collect_and_clip()
+            (updates, scale), self._gathered = self._gathered, None
             if updates:
-                scale = self._clip(updates)
                 for update in updates:
                     grad_scale = scale
                     if scale is not None and scale.device != update.block.device:
@@ -262,16 +269,45 @@ class FlatOptimizer(torch.optim.Optimizer):
     # 8 us, where a step of one small parameter takes 6 us.
     step.hooked = True
 
-    def _clip(self, updates: List[Update]) -> Optional[torch.Tensor]:
-        """Return what to divide all gradients by (float32 0-d tensor), or None; clip separately if asked
-        for."""
+    def gather(self) -> float:
+        """Collect and clip the gradients for the next :meth:`step`, which uses them instead of ``p.grad``.
+
+        Returns:
+            A number that is NaN or infinite if a gradient is, or if their norm or sum exceeds float32; finite
+            otherwise. It is read from the device, so a GPU is waited for.
+        """
+        self.drop()
+        with torch.no_grad():
+            norms = self._collect_and_clip()
+            if not norms:
+                norms = [grad.sum() for update in self._gathered[0] for grad in update.grads]
+            return sum(norm.item() for norm in norms)
+
+    def drop(self) -> None:
+        """Forget what was gathered, so that parameters, moments and step counts stay as they are."""
+        if self._gathered is not None:
+            self._gathered = None
+            for block in self._blocks:
+                block.undo_collect()
+
+    def _collect_and_clip(self) -> List[torch.Tensor]:
+        """Set what the next step makes, and return the norms that clipping has computed, 0-d tensors."""
+        if self._num_built_groups < len(self.param_groups):
+            self.prepare()
+        updates = [update for block in self._blocks for update in block.collect()]
+        scale, norms = self._clip(updates) if updates else (None, [])
+        self._gathered = (updates, scale)
+        return norms
+
+    def _clip(self, updates: List[Update]) -> Tuple[Optional[torch.Tensor], List[torch.Tensor]]:
+        """Return what to divide all gradients by (float32 0-d tensor), or None, and the norms it took to know;
+        clip separately if asked for."""
         max_norm = self._gradient_clipping
         if max_norm is None:
-            return None
+            return None, []
         if not self._clip_by_global_norm:
-            for block in {id(update.block): update.block for update in updates}.values():
-                block.clip_each(max_norm)
-            return None
+            blocks = {id(update.block): update.block for update in updates}.values()
+            return None, [block.clip_each(max_norm).sum() for block in blocks]
         grads = [grad for update in updates for grad in update.grads]
         if len(grads) == 1:
             norm = torch.linalg.vector_norm(grads[0], dtype=torch.float32)
@@ -284,7 +320,7 @@ class FlatOptimizer(torch.optim.Optimizer):
             norm = torch.linalg.vector_norm(torch.stack(norms))
         self._total_norm = norm
         # g * max_norm / max(norm, max_norm): exactly 1 where nothing is to be clipped
-        return norm.clamp(min=max_norm).div_(max_norm)
+        return norm.clamp(min=max_norm).div_(max_norm), [norm]
 
     def _weight_decay(self, block: ParameterBlock) -> float:
         return block.group["weight_decay"] if block.weight_decay is None else block.weight_decay

@@ -53,4 +53,5 @@ class SGDRule(FlatOptimizer):
             maximize=False,
             is_first_step=update.step == 1,
             grad_scale=grad_scale,
+            found_inf=self.found_inf,
         )

@@ -25,6 +25,7 @@ from alf.trainers._signals import Signals
 from alf.trainers.evaluator import Evaluator, SyncEvaluator, create_eval_environment
 from alf.utils import common
 from alf.utils.checkpoint_utils import Checkpointer, CheckpointError
+from alf.utils.finite import check_parameters
 from alf.utils.summary_utils import record_time
 
 # A run of days with the default of ten checkpoints would lose hours to a crash.
@@ -263,12 +264,16 @@ class Trainer(abc.ABC):
 
         Args:
             told: tell it, for it was asked for.
+        Raises:
+            NonFiniteError: if a parameter is NaN or infinite; the checkpoints before are kept.
         """
         self._checkpointed_at = time.monotonic()
         if self._ddp_rank > 0:
             return
         if self._writer is not None:
             self._writer.flush()  # who resumes from the checkpoint does not write again what is older
+        check_parameters(self._algorithm, f"no checkpoint is written at iteration {self._progress.iterations}, and "
+                         "those before are kept")
         try:
             path = self._checkpointer.save(self._progress.iterations)
         except CheckpointError as error:

@@ -12,6 +12,7 @@ PACKAGE = ROOT / "alf"
 # room (the part of a module's name after "alf.") -> floor; the roof is `alf` itself
 FLOOR = {
     "_config": 0,  # the configuration system
+    "_envs": 0,  # C++, csrc/envs
     "_parallel_env": 0,  # C++, csrc/parallel_env
     "_replay": 0,  # C++, csrc/replay
     "tensor_specs": 1,  # shape, dtype and bounds of a tensor

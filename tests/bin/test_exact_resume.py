@@ -39,6 +39,7 @@ CASES = {
     "A2C": ("a2c_conf.py",),
     "PPO, normalizers": ("normalizing_conf.py", "TrainerConfig.evaluate=False"),
     "PPO, 1 environment": ("tiny_conf.py", "create_environment.num_parallel_environments=1"),
+    "PPO, native batch": ("tiny_conf.py", "create_environment.num_workers=None"),
     "PPO, worker processes": ("tiny_conf.py", "create_environment.num_workers=1"),
     "SAC": ("off_policy_conf.py", "_CONFIG._USER.method='sac'"),
     "SAC, 1 environment": ("off_policy_conf.py", "create_environment.num_parallel_environments=1"),

@@ -9,8 +9,10 @@ import torch
 
 import alf.environments.alf_wrappers as alf_wrappers
 import alf.environments.gym_wrappers as gym_wrappers
+import alf.environments.native_batch as native_batch
 import alf.environments.suite_gym as suite_gym
 import alf.environments.suite_mixed as suite_mixed
+import alf.environments.suite_native as suite_native
 import alf.environments.suite_simple as suite_simple
 import alf.environments.suite_unittest as suite_unittest
 import alf.nest as nest
@@ -250,6 +252,12 @@ def parallel(**kwargs):
     return create_environment("CartPole-v1", num_parallel_environments=4, **kwargs)
 
 
+def native(name):
+    if not native_batch.is_built():
+        pytest.skip("alf._envs was not built")
+    return suite_native.load(name, batch_size=3, max_episode_steps=9)
+
+
 BATCHED = {
     "BatchEnvironmentWrapper": functools.partial(batch_of, "cartpole"),
     "BatchEnvironmentWrapper of every space": functools.partial(batch_of, "every_space"),
@@ -270,6 +278,8 @@ BATCHED = {
         suite_unittest.RNNPolicyUnittestEnv, 3, 6, action_type=suite_unittest.ActionType.Continuous
     ),
     "ale": ale,
+    "native": functools.partial(native, "CartPole-v1"),
+    "native, continuous": functools.partial(native, "Pendulum-v1"),
     "thread": functools.partial(create_environment, "CartPole-v1", nonparallel=True),
     "parallel in process": functools.partial(parallel, num_workers=0),
     "parallel": functools.partial(parallel, num_workers=2),
@@ -303,6 +313,6 @@ def test_seeded_environment_repeats_itself(name):
     check_seed(UNBATCHED[name])
 
 
-@pytest.mark.parametrize("name", ["PolicyUnittestEnv", "ale", "thread", "parallel", "random"])
+@pytest.mark.parametrize("name", ["PolicyUnittestEnv", "ale", "native", "thread", "parallel", "random"])
 def test_seeded_batch_repeats_itself(name):
     check_seed(BATCHED[name])

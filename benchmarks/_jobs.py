@@ -1,0 +1,208 @@
+"""The jobs of the training benchmark, who can do them, and the command that makes each of them do one."""
+
+import dataclasses
+import os
+import pathlib
+import sys
+from typing import Any, Dict, List, Optional, Tuple
+
+from benchmarks import _marks, _report
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A training run that every candidate does with the same settings."""
+
+    name: str
+    task: str  # what the scripts of peers call it; jobs with the same task differ in threads
+    title: str
+    conf: str  # of ours, in `confs`
+    threads: int = 1  # and cores
+    steps_per_iteration: int = 1  # environment steps
+    updates_per_iteration: int = 1  # optimizer steps
+    interval: int = 1  # iterations between two lines of our metrics; the warm-up is the first interval
+    num_intervals: int = 1  # that are measured, after the warm-up
+    threshold: Optional[float] = None  # a mean return that ends the run; None: the speed is measured
+    window_episodes: int = 10  # that the return is a mean of
+
+    @property
+    def measures_speed(self) -> bool:
+        """Whether it measures speed, rather than the time to a return."""
+        return self.threshold is None
+
+    @property
+    def num_iterations(self) -> int:
+        """Iterations of the run, warm-up included; where it ends with a threshold, at most."""
+        return self.interval * (1 + self.num_intervals)
+
+    def scaled(self, scale: float) -> "Job":
+        """Return the job with another length of what is measured, at least one interval.
+
+        Args:
+            scale: factor.
+        """
+        return dataclasses.replace(self, num_intervals=max(1, round(self.num_intervals * scale)))
+
+
+_SAC = dict(task="sac_halfcheetah", conf="sac_halfcheetah_conf.py", interval=200, num_intervals=3)
+JOBS = {job.name: job for job in (
+    Job(name="sac1", title="SAC, HalfCheetah-v5, 1 thread", threads=1, **_SAC),
+    Job(name="sac2", title="SAC, HalfCheetah-v5, 2 threads", threads=2, **_SAC),
+    Job(name="dqn", task="dqn_cart_pole", title="DQN, CartPole-v1", conf="dqn_cart_pole_conf.py",
+        steps_per_iteration=256, updates_per_iteration=128, interval=8, num_intervals=3),
+    Job(name="ppo", task="ppo_cart_pole", title="PPO, CartPole-v1", conf="ppo_cart_pole_conf.py",
+        steps_per_iteration=256, updates_per_iteration=20, interval=16, num_intervals=4),
+    Job(name="pendulum", task="sac_pendulum", title="SAC, Pendulum-v1, to -200", conf="sac_pendulum_conf.py",
+        interval=50, num_intervals=159, threshold=-200.0),
+)}
+
+
+class Candidate:
+    """One who does jobs: a command line for each, and marks to read after it.
+
+    Args:
+        name: in tables.
+        tasks: those it can do; None: all.
+        versions: of what it is made of.
+    """
+
+    def __init__(self, name: str, tasks: Optional[Tuple[str, ...]], versions: Dict[str, str]):
+        self.name = name
+        self.versions = versions
+        self._tasks = tasks
+
+    def does(self, job: Job) -> bool:
+        """Return whether it can do a job."""
+        return self._tasks is None or job.task in self._tasks
+
+    def command(self, job: Job, seed: int, folder: pathlib.Path) -> List[str]:
+        """Return the command that does a job.
+
+        Args:
+            job: what to do.
+            seed: of the run.
+            folder: an empty one, for what the run writes.
+        """
+        raise NotImplementedError
+
+    def marks(self, job: Job, folder: pathlib.Path) -> List[_marks.Mark]:
+        """Return the marks of a run, as far as it is.
+
+        Args:
+            job: what was done.
+            folder: as given to :meth:`command`.
+        """
+        raise NotImplementedError
+
+    def stops_itself(self, job: Job) -> bool:
+        """Return whether a run ends by itself at a threshold."""
+        return True
+
+
+class Alf(Candidate):
+    """This checkout, through the command that users type."""
+
+    def __init__(self):
+        super().__init__("alf", None, _report.versions(sys.executable, _report.DISTRIBUTIONS))
+
+    def command(self, job: Job, seed: int, folder: pathlib.Path) -> List[str]:
+        """Return the command, see :meth:`Candidate.command`."""
+        settings = {"random_seed": seed, "num_iterations": job.num_iterations, "summary_interval": job.interval}
+        params = [word for name, value in settings.items()
+                  for word in ("--conf_param", f"TrainerConfig.{name}={value}")]
+        return [sys.executable, "-m", "alf.bin.train", "--conf", str(HERE / "confs" / job.conf),
+                "--root_dir", str(folder / "run"), "--num_threads", str(job.threads), *params]
+
+    def marks(self, job: Job, folder: pathlib.Path) -> List[_marks.Mark]:
+        """Return the marks in the metrics of the run, see :meth:`Candidate.marks`."""
+        path = folder / "run" / "train" / "metrics.jsonl"
+        return _marks.read_metrics(path, job.updates_per_iteration, job.window_episodes)
+
+    def stops_itself(self, job: Job) -> bool:
+        """Return False where there is a threshold, which is not known to the command."""
+        return job.measures_speed
+
+
+class Peer(Candidate):
+    """A package in an environment of its own, through a job script.
+
+    Args:
+        name: in tables.
+        python: interpreter of that environment.
+        script: see ``peers/_job.py``.
+        options: further arguments of the script.
+        tasks: those the script knows; None: all.
+        versions: of what is installed there.
+    """
+
+    def __init__(self, name: str, python: str, script: str, options: Tuple[str, ...] = (),
+                 tasks: Optional[Tuple[str, ...]] = None, versions: Optional[Dict[str, str]] = None):
+        super().__init__(name, tasks, versions or {})
+        self._python, self._script, self._options = python, script, options
+
+    def command(self, job: Job, seed: int, folder: pathlib.Path) -> List[str]:
+        """Return the command, see :meth:`Candidate.command`."""
+        arguments = {"seed": seed, "threads": job.threads, "out": folder / "marks.json",
+                     "warm_up_steps": job.interval * job.steps_per_iteration,
+                     "total_steps": job.num_iterations * job.steps_per_iteration}
+        if not job.measures_speed:
+            arguments.update(threshold=job.threshold, window_episodes=job.window_episodes)
+        return [self._python, self._script, job.task, *(f"--{name}={value}" for name, value in arguments.items()),
+                *self._options]
+
+    def marks(self, job: Job, folder: pathlib.Path) -> List[_marks.Mark]:
+        """Return the marks that the script wrote, see :meth:`Candidate.marks`."""
+        return _marks.read_peer_marks(folder / "marks.json")
+
+
+# name -> distribution that must be there, others whose version is told, and the arguments of Peer.
+_PEERS: Dict[str, Tuple[str, Tuple[str, ...], Dict[str, Any]]] = {
+    "sb3": ("stable-baselines3", ("torch", "numpy", "gymnasium", "mujoco"), {"script": "run_sb3.py"}),
+    "sbx": ("sbx-rl", ("jax", "numpy", "gymnasium", "mujoco"), {"script": "run_sb3.py", "options": ("--jax", )}),
+    "torchrl": ("torchrl", ("tensordict", "torch", "numpy", "gymnasium", "mujoco"),
+                {"script": "run_torchrl.py", "tasks": ("sac_halfcheetah", "ppo_cart_pole")}),
+}
+
+
+def find_peers(folder: Optional[str]) -> Tuple[List[Candidate], List[str]]:
+    """Return the peers that are installed, and a line for each that is not.
+
+    The interpreter of a peer is named by the variable ``ALF_BENCH_<NAME>`` or is ``<folder>/<name>/bin/python``.
+
+    Args:
+        folder: of virtual environments; None: only the variables count.
+    """
+    found, left_out = [], []
+    for name, (needed, others, arguments) in _PEERS.items():
+        variable = f"ALF_BENCH_{name.upper()}"
+        python = os.environ.get(variable) or (os.path.join(folder, name, "bin", "python") if folder else "")
+        if not os.path.isfile(python):
+            missing = f"there is no {python}" if python else "no interpreter is named"
+            left_out.append(f"{name} is left out: {missing}. Set {variable}=.../bin/python, or put its environment at "
+                            f"DIR/{name} and give --peers DIR.")
+            continue
+        installed = _report.versions(python, (needed, *others))
+        if needed not in installed:
+            left_out.append(f"{name} is left out: {python} has no {needed}. Install it there: {python} -m pip install "
+                            f"{needed}")
+            continue
+        script = str(HERE / "peers" / arguments["script"])
+        found.append(Peer(name, python, **{**arguments, "script": script}, versions=installed))
+    return found, left_out
+
+
+def added_peer(text: str) -> Candidate:
+    """Return the candidate that ``--add NAME=PYTHON:SCRIPT`` names.
+
+    Args:
+        text: what follows ``--add``.
+    Raises:
+        ValueError: if it is not of that form, or a file does not exist.
+    """
+    name, _, rest = text.partition("=")
+    python, _, script = rest.partition(":")
+    if not (name and os.path.isfile(python) and os.path.isfile(script)):
+        raise ValueError(f"--add {text}: expected NAME=PYTHON:SCRIPT with an interpreter and a job script that exist.")
+    return Peer(name, os.path.abspath(python), os.path.abspath(script))

@@ -1,0 +1,110 @@
+"""Jobs for TorchRL: loops as its own examples are built, of collector, loss module and replay buffer. See _job.py."""
+
+import _job
+
+JOBS = ("sac_halfcheetah", "ppo_cart_pole")
+
+
+def train_sac(marks: _job.Marks, seed: int) -> None:
+    """Train SAC on HalfCheetah-v5 until the marks say that it is enough."""
+    import torch
+    from tensordict.nn import InteractionType, NormalParamExtractor, TensorDictModule
+    from torchrl.collectors import Collector
+    from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+    from torchrl.envs import DoubleToFloat, GymEnv, InitTracker, TransformedEnv
+    from torchrl.envs.transforms import Compose
+    from torchrl.modules import MLP, ProbabilisticActor, TanhNormal, ValueOperator
+    from torchrl.objectives import SACLoss, SoftUpdate
+
+    num_random_steps = 100
+    env = TransformedEnv(GymEnv("HalfCheetah-v5"), Compose(InitTracker(), DoubleToFloat()))
+    env.set_seed(seed)
+    spec = env.action_spec_unbatched
+    hidden = {"num_cells": [256, 256], "activation_class": torch.nn.ReLU}
+    network = torch.nn.Sequential(MLP(out_features=2 * spec.shape[-1], **hidden), NormalParamExtractor())
+    actor = ProbabilisticActor(
+        TensorDictModule(network, in_keys=["observation"], out_keys=["loc", "scale"]), in_keys=["loc", "scale"],
+        spec=spec, distribution_class=TanhNormal, default_interaction_type=InteractionType.RANDOM,
+        distribution_kwargs={"low": spec.space.low, "high": spec.space.high, "tanh_loc": False})
+    critic = ValueOperator(MLP(out_features=1, **hidden), in_keys=["observation", "action"])
+    example = env.fake_tensordict()
+    with torch.no_grad():
+        critic(actor(example))
+    loss_module = SACLoss(actor, critic, num_qvalue_nets=2, loss_function="l2", delay_qvalue=True)
+    loss_module.make_value_estimator(gamma=0.99)
+    update_target = SoftUpdate(loss_module, tau=0.005)
+    optimizer = torch.optim.Adam(loss_module.parameters(), lr=3e-4, fused=True)
+    buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(1_000_000), batch_size=256)
+    collector = Collector(env, actor, init_random_frames=num_random_steps, frames_per_batch=1, total_frames=-1)
+    env_steps = updates = 0
+    for data in collector:
+        env_steps += data.numel()
+        if marks.step(env_steps, updates):
+            break
+        buffer.extend(data.reshape(-1))
+        if env_steps > num_random_steps:
+            losses = loss_module(buffer.sample())
+            (losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            update_target.step()
+            updates += 1
+    collector.shutdown()
+
+
+def train_ppo(marks: _job.Marks, seed: int) -> None:
+    """Train PPO on CartPole-v1 until the marks say that it is enough."""
+    import torch
+    from tensordict.nn import TensorDictModule
+    from torchrl.collectors import Collector
+    from torchrl.envs import DoubleToFloat, GymEnv, InitTracker, SerialEnv, TransformedEnv
+    from torchrl.envs.transforms import Compose
+    from torchrl.modules import MLP, ProbabilisticActor, ValueOperator
+    from torchrl.objectives import ClipPPOLoss
+    from torchrl.objectives.value import GAE
+
+    env = TransformedEnv(
+        SerialEnv(8, lambda: GymEnv("CartPole-v1", categorical_action_encoding=True)),
+        Compose(InitTracker(), DoubleToFloat()))
+    env.set_seed(seed)
+    hidden = {"in_features": 4, "num_cells": [64, 64], "activation_class": torch.nn.Tanh}
+    actor = ProbabilisticActor(
+        TensorDictModule(MLP(out_features=2, **hidden), in_keys=["observation"], out_keys=["logits"]),
+        in_keys=["logits"], spec=env.action_spec_unbatched, distribution_class=torch.distributions.Categorical,
+        return_log_prob=True)
+    critic = ValueOperator(MLP(out_features=1, **hidden), in_keys=["observation"])
+    advantages = GAE(gamma=0.98, lmbda=0.8, value_network=critic)
+    loss_module = ClipPPOLoss(
+        actor, critic, clip_epsilon=0.2, entropy_bonus=False, critic_coeff=0.5, loss_critic_type="l2",
+        normalize_advantage=True)
+    parameters = list(loss_module.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=1e-3, fused=True)
+    env_steps = updates = 0
+    for data in Collector(env, actor, frames_per_batch=256, total_frames=-1):
+        env_steps += data.numel()
+        if marks.step(env_steps, updates):
+            break
+        with torch.no_grad():
+            batch = advantages(data).reshape(-1)
+        for _ in range(20):  # epochs of one batch, so there is nothing to shuffle
+            losses = loss_module(batch)
+            (losses["loss_objective"] + losses["loss_critic"]).backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 0.5)
+            optimizer.step()
+            optimizer.zero_grad()
+            updates += 1
+
+
+def main() -> None:
+    """Train and write the marks."""
+    arguments = _job.parse_arguments(JOBS)
+    import torch
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    marks = _job.Marks(arguments)
+    {"sac_halfcheetah": train_sac, "ppo_cart_pole": train_ppo}[arguments.job](marks, arguments.seed)
+    marks.write()
+
+
+if __name__ == "__main__":
+    main()

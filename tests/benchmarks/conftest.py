@@ -1,0 +1,6 @@
+"""Lets tests import `benchmarks`, which is not installed."""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))

@@ -3,6 +3,7 @@
 from typing import Any, Callable, Dict, List, Optional, Union
 
 import torch
+from torch import nn
 
 from alf import summary
 from alf.algorithms._training.offline import OfflineReplay
@@ -12,12 +13,16 @@ from alf.algorithms.algorithm import Algorithm
 from alf.algorithms.async_unroller import AsyncUnroller
 from alf.algorithms.config import TrainerConfig
 from alf.config_util import configurable
-from alf.data_structures import AlgStep, BasicRLInfo, Experience, LossInfo, TimeStep
+from alf.data_structures import AlgStep, BasicRLInfo, Experience, LossInfo, StepType, TimeStep
 from alf.metrics import StepMetric, metrics, update_metrics
 from alf.nest import Nest, flatten, map_structure
 from alf.tensor_specs import TensorSpec
 from alf.utils import common, dist_utils, spec_utils, summary_utils
 from alf.utils.summary_utils import record_time
+
+_FIRST = int(StepType.FIRST)
+_STEPS_MEASURED_TOGETHER = 16
+_CHANGES_BEFORE_MODULES_ARE_KNOWN = 8
 
 
 @configurable
@@ -87,6 +92,10 @@ class RLAlgorithm(Algorithm):
             weights = weights.to(torch.float32)
         self.register_buffer("_reward_weights", weights)
         self._metrics = None
+        self._unmeasured: List[TimeStep] = []  # time steps of unrolls [T, B, ...] that metrics have not seen yet
+        self._unmeasured_env_steps = 0
+        self._modules_with_modes: Optional[List[nn.Module]] = None
+        self._num_mode_changes = 0
         self._unroll: Union[None, Unroll, AsyncUnroller] = None
         self._unroll_carry = 0.0
         self._loaded_unroll: Dict[str, Any] = {}  # where the unroll begins, if a checkpoint says it
@@ -158,11 +167,26 @@ class RLAlgorithm(Algorithm):
 
     def get_step_metrics(self) -> List[StepMetric]:
         """Return the metrics that others are plotted against: number of episodes, environment steps."""
-        return self._metrics[:2]
+        return self.get_metrics()[:2]
 
     def get_metrics(self) -> List[StepMetric]:
         """Return all metrics of the training environments."""
+        self._measure()
         return self._metrics
+
+    @property
+    def env_steps(self) -> int:
+        """How many steps were made in the training environments."""
+        return int(self._metrics[1].result()) + self._unmeasured_env_steps
+
+    def _measure(self) -> None:
+        """Show the metrics what they have not seen yet."""
+        if self._unmeasured:
+            time_steps, self._unmeasured = self._unmeasured, []
+            self._unmeasured_env_steps = 0
+            joined = time_steps[0] if len(time_steps) == 1 else map_structure(
+                lambda *leaves: torch.cat(leaves), *time_steps)
+            update_metrics(self._metrics, joined)
 
     def summarize_metrics(self) -> None:
         """Write the metrics, if summaries are recorded now."""
@@ -236,7 +260,11 @@ class RLAlgorithm(Algorithm):
             with record_time("time/unroll_store_exp"):
                 self._store(common.detach(experience), rollout_info_spec)
         time_steps = experience.time_step
-        update_metrics(self._metrics, map_structure(lambda leaf: leaf[:-1], time_steps) if at_once else time_steps)
+        self._unmeasured.append(map_structure(lambda leaf: leaf[:-1], time_steps) if at_once else time_steps)
+        self._unmeasured_env_steps += int((self._unmeasured[-1].step_type != _FIRST).sum())
+        # Metrics cost nearly the same for one step as for many: those of short unrolls are taken together.
+        if len(self._unmeasured) * unroll_length >= _STEPS_MEASURED_TOGETHER:
+            self._measure()
         rollout_info = dist_utils.params_to_distributions(experience.rollout_info, rollout_info_spec)
         return experience._replace(time_step=inputs, rollout_info=rollout_info)
 
@@ -271,7 +299,7 @@ class RLAlgorithm(Algorithm):
     def _next_unroll_length(self) -> int:
         """Return the steps to unroll now, so that ``unroll_length``, perhaps a fraction, is met on average."""
         config = self._config
-        if config.num_iterations > 0 and 0 < config.num_env_steps <= int(self.get_step_metrics()[1].result()):
+        if config.num_iterations > 0 and 0 < config.num_env_steps <= self.env_steps:
             return 0  # the environments stop here, training goes on
         if config.async_unroll and config.unroll_length == 0:
             at_once = int(self._trains_on_unroll)
@@ -319,7 +347,7 @@ class RLAlgorithm(Algorithm):
         if on_policy or not config.update_counter_every_mini_batch:
             summary.increment_global_counter()
         experience = self._unroll_and_summarize(unroll_length) if unroll_length else None
-        self.train()
+        self._set_mode(True)
         if on_policy:
             with common.rollout_context(), record_time("time/train"):
                 steps = self.train_from_unroll(experience, experience.rollout_info)
@@ -337,17 +365,32 @@ class RLAlgorithm(Algorithm):
     def _unroll_and_summarize(self, unroll_length: int) -> Experience:
         on_policy = bool(self.on_policy)
         # The graph of an on-policy unroll is trained on, so it must be that of training.
-        self.train(on_policy)
+        self._set_mode(on_policy)
         with torch.set_grad_enabled(on_policy or self._config.unroll_with_grad):
             experience = self.unroll(unroll_length)
         self.summarize_rollout(experience)
         self.summarize_metrics()
         return experience
 
+    def _set_mode(self, training: bool) -> None:
+        """Do what ``train(training)`` does, without walking through all modules each time.
+
+        The first iterations walk: until then something may still be built.
+        """
+        self._num_mode_changes += 1
+        if self._num_mode_changes <= _CHANGES_BEFORE_MODULES_ARE_KNOWN:
+            self.train(training)
+            return
+        if self._modules_with_modes is None:
+            self._modules_with_modes = list(self.modules())
+        for module in self._modules_with_modes:
+            module.__dict__["training"] = training  # nn.Module.__setattr__ takes ten times as long
+
     # ---- what a checkpoint holds besides the algorithm -----------------------------------------------------------
 
     def rollout_state_dict(self) -> Dict[str, Any]:
-        """Return the state of unroll and replay, for checkpoints."""
+        """Return the state of unroll and replay, for checkpoints. The metrics have then seen all."""
+        self._measure()
         replay = self._replay.state_dict() if isinstance(self._replay, Replay) else {}
         offline = {} if self._offline is None else self._offline.state_dict()
         present = self._unroll.state_dict() if isinstance(self._unroll, Unroll) else self._loaded_unroll

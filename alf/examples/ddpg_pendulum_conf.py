@@ -1,8 +1,9 @@
 """DDPG on Pendulum-v1.
 
 Launch: python -m alf.bin.train --conf ddpg_pendulum_conf.py --root_dir /tmp/ddpg_pendulum
-Result: mean return -99 after 10k environment steps and -145 after 15k, exploration included (1 seed).
-Cost: 80 s of one core for 15k steps.
+Result: mean return over 10 training episodes -200 or better after 6.0k and 7.6k environment steps, -145 and -167 at 12k
+(2 seeds).
+Cost: about 120 s for 12k steps on one core of a busy machine.
 """
 
 import alf

@@ -1,6 +1,8 @@
 """DQN on CartPole-v1, with double Q-learning.
 
 Launch: python -m alf.bin.train --conf dqn_cart_pole_conf.py --root_dir /tmp/dqn_cart_pole
+Result: mean return over 100 training episodes 475 on 3 of 3 seeds, after 155k, 185k and 200k environment steps.
+Cost: about 110 s for 204k steps on one core of a busy machine.
 """
 
 import alf

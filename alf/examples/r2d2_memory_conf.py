@@ -1,9 +1,9 @@
 """R2D2 on a T-maze whose sign is seen 10 steps before the junction: only a policy that remembers it earns anything.
 
 Launch: python -m alf.bin.train --conf r2d2_memory_conf.py --root_dir /tmp/r2d2_memory
-Result: mean return over 100 training episodes, random actions included, 2 seeds: 0.8 after 5.9k steps, 0.98 and 0.96
-after 44k steps. dqn_memory_conf.py: 0.04 and 0.
-Cost: about 35 s on one core of a busy machine.
+Result: mean return over 100 training episodes, random actions included, 0.9 after 11.7k environment steps on 3 of 3
+seeds, 0.92 to 0.98 after 41k. dqn_memory_conf.py, without a memory: -0.06, 0.02 and 0.
+Cost: 20 to 45 s on one core of a busy machine.
 """
 
 import alf

@@ -1,6 +1,8 @@
 """SAC on Pendulum-v1.
 
 Launch: python -m alf.bin.train --conf sac_pendulum_conf.py --root_dir /tmp/sac_pendulum
+Result: mean return over 10 training episodes -200 or better within 6k environment steps on 3 of 3 seeds (4.6k to 6.0k).
+Cost: about 110 s for 6k steps on one core of a busy machine.
 """
 
 import alf

@@ -350,12 +350,13 @@ class RLTrainer(Trainer):
 
     def _train_iter(self) -> None:
         self._algorithm.train_iter()
-        self._progress.env_steps = int(self._algorithm.get_step_metrics()[1].result())
+        self._progress.env_steps = self._algorithm.env_steps
         if self._config.sync_progress_to_envs:
             self._env.sync_progress()
 
     def _shown_values(self) -> Dict[str, Any]:
-        metrics = {metric.name: metric for metric in self._algorithm.get_metrics()}
+        # As they are: to update them when somebody happens to look would make runs differ.
+        metrics = {metric.name: metric for metric in self._algorithm._metrics}
         shown = {"iteration": self._progress.iterations}
         for label, name in (("return", "AverageReturn"), ("length", "AverageEpisodeLength")):
             metric = metrics[name]
@@ -368,7 +369,8 @@ class RLTrainer(Trainer):
         self._evaluator.eval(self._algorithm, steps, give_up=give_up)
 
     def _checkpointed_modules(self) -> Dict[str, Any]:
-        return {"metrics": torch.nn.ModuleList(self._algorithm.get_metrics()), "rollout": _Rollout(self._algorithm)}
+        # In this order: metrics are complete after what the algorithm does for the first.
+        return {"rollout": _Rollout(self._algorithm), "metrics": torch.nn.ModuleList(self._algorithm.get_metrics())}
 
 
 class _Rollout:

@@ -53,22 +53,23 @@ class TargetUpdater(nn.Module):
         self._pairs = list(zip(as_list(models), as_list(target_models), strict=True))
         for model, target in self._pairs:
             _check_same_parameters(model, target)
+        # Listed once: to walk through modules takes longer than to move small targets.
+        self._sources = [p for model, _ in self._pairs for p in model.parameters()]
+        self._targets = [p for _, target in self._pairs for p in target.parameters()]
+        self._has_buffers = any(True for model, _ in self._pairs for _ in model.buffers())
         self._tau = as_scheduler(tau)
         self._period = as_scheduler(period)
         self.register_buffer("_counter", torch.zeros((), dtype=torch.int64))
         # What the targets move towards next, if that is not what the modules are by then.
         self._num_delayed = 0
         if init_copy:
-            for model, target in self._pairs:
-                torch._foreach_copy_(_data(target), _data(model))
-                _copy_buffers(model, target)
+            with torch.no_grad():
+                torch._foreach_copy_(self._targets, self._sources)
+            self._copy_buffers()
         if delayed_update:
-            for source in self._sources():
-                self.register_buffer(f"_delayed{self._num_delayed}", source.clone())
+            for source in self._sources:
+                self.register_buffer(f"_delayed{self._num_delayed}", source.detach().clone())
                 self._num_delayed += 1
-
-    def _sources(self) -> List[torch.Tensor]:
-        return [p for model, _ in self._pairs for p in _data(model)]
 
     @torch.no_grad()
     def forward(self) -> None:
@@ -77,28 +78,22 @@ class TargetUpdater(nn.Module):
         if int(self._counter) < self._period():
             return
         self._counter.zero_()
-        sources = self._sources()
-        targets = [p for _, target in self._pairs for p in _data(target)]
         delayed = [getattr(self, f"_delayed{i}") for i in range(self._num_delayed)]
-        towards = delayed or sources
+        towards = delayed or self._sources
         tau = self._tau()
         if tau == 1.0:
-            torch._foreach_copy_(targets, towards)
+            torch._foreach_copy_(self._targets, towards)
         else:
-            torch._foreach_lerp_(targets, towards, tau)
-        for model, target in self._pairs:
-            _copy_buffers(model, target)
+            torch._foreach_lerp_(self._targets, towards, tau)
+        if self._has_buffers:
+            self._copy_buffers()
         if delayed:
-            torch._foreach_copy_(delayed, sources)
+            torch._foreach_copy_(delayed, self._sources)
 
-
-def _data(module: nn.Module) -> List[torch.Tensor]:
-    return [p.detach() for p in module.parameters()]
-
-
-def _copy_buffers(model: nn.Module, target: nn.Module) -> None:
-    for source, copy in zip(model.buffers(), target.buffers(), strict=True):
-        copy.copy_(source)
+    def _copy_buffers(self) -> None:
+        for model, target in self._pairs:
+            for source, copy in zip(model.buffers(), target.buffers(), strict=True):
+                copy.copy_(source)
 
 
 def _check_same_parameters(model: nn.Module, target: nn.Module) -> None:

@@ -1,6 +1,8 @@
 """DDPG on InvertedDoublePendulum-v5, a small MuJoCo task.
 
 Launch: python -m alf.bin.train --conf benchmarks/mujoco/ddpg_inverted_double_pendulum_conf.py --root_dir /tmp/ddpg
+Result: not learned: mean return over 10 training episodes 25 after 16k environment steps (1 seed).
+Cost: 340 s on one core of a busy machine.
 """
 
 import alf

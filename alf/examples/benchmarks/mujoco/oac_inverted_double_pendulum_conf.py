@@ -1,6 +1,9 @@
 """OAC on InvertedDoublePendulum-v5, a small MuJoCo task.
 
 Launch: python -m alf.bin.train --conf benchmarks/mujoco/oac_inverted_double_pendulum_conf.py --root_dir /tmp/oac_double
+Result: mean return over 10 training episodes 503 after 20k environment steps, its exploration included (1 seed): what
+shifts the action most where critics disagree makes a pole fall.
+Cost: 580 s for 20k steps on one core of a busy machine.
 """
 
 import alf

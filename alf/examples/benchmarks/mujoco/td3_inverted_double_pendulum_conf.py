@@ -1,6 +1,8 @@
 """TD3 on InvertedDoublePendulum-v5, a small MuJoCo task.
 
 Launch: python -m alf.bin.train --conf benchmarks/mujoco/td3_inverted_double_pendulum_conf.py --root_dir /tmp/td3_double
+Result: mean return over 10 training episodes 4050 after 20k environment steps, and rising (1 seed).
+Cost: 330 s for 20k steps on one core of a busy machine.
 """
 
 import alf

@@ -24,6 +24,9 @@ def is_mistake(error: Exception, while_preparing: bool) -> bool:
     """
     if isinstance(error, (ConfigError, RunDirectoryError, CheckpointError, FileNotFoundError)):
         return True
+    # What is stored is known at the first step, so these come late.
+    if _is_raised_by_us(error) and (isinstance(error, MemoryError) or str(error).startswith("TrainerConfig.")):
+        return True
     frames = traceback.extract_tb(error.__traceback__)
     if not while_preparing or isinstance(error, AssertionError):
         return False

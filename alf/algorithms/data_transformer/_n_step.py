@@ -91,8 +91,8 @@ class NStepReturn(DataTransformer):
         B, T = step_types.shape
         if T != self._n_step + 1:
             raise ValueError(
-                f"NStepReturn.n_step: a return of {self._n_step} rewards needs sequences of {self._n_step + 1} steps, "
-                f"got {T}. Set alf.config('TrainerConfig', mini_batch_length={self._n_step + 1}) or "
+                f"TrainerConfig.mini_batch_length: NStepReturn with n_step={self._n_step} needs sequences of "
+                f"{self._n_step + 1} steps, got {T}. Set alf.config('TrainerConfig', mini_batch_length={self._n_step + 1}) or "
                 f"alf.config('NStepReturn', n_step={max(T - 1, 1)})."
             )
         reward, discount, steps = n_step_transition(

@@ -92,8 +92,8 @@ class NStepReturn(DataTransformer):
         if T != self._n_step + 1:
             raise ValueError(
                 f"TrainerConfig.mini_batch_length: NStepReturn with n_step={self._n_step} needs sequences of "
-                f"{self._n_step + 1} steps, got {T}. Set alf.config('TrainerConfig', mini_batch_length={self._n_step + 1}) or "
-                f"alf.config('NStepReturn', n_step={max(T - 1, 1)})."
+                f"{self._n_step + 1} steps, got {T}. Set alf.config('TrainerConfig', "
+                f"mini_batch_length={self._n_step + 1}) or alf.config('NStepReturn', n_step={max(T - 1, 1)})."
             )
         reward, discount, steps = n_step_transition(
             experience.reward, experience.discount, step_types, self._gamma

@@ -21,6 +21,7 @@ _WRAPPERS: dict[type, tuple[str, ...]] = {
     gymnasium.wrappers.FlattenObservation: (),
     gymnasium.wrappers.RescaleAction: (),
     gymnasium.wrappers.ClipAction: (),
+    gymnasium.wrappers.AtariPreprocessing: ("obs_buffer", "lives", "game_over"),
 }
 
 #: Environment class -> names of the attributes that change while an episode runs.
@@ -74,7 +75,7 @@ def set_gym_state(env: gymnasium.Env, state: dict) -> None:
         raise ValueError(f"set_gym_state: expected an environment of class {state['class']}, got {found}.")
     for layer in state["wrappers"]:
         for name, value in layer.items():
-            setattr(env, name, value)
+            setattr(env, name, _as_kept(value, getattr(env, name, None)))
         env = env.env
     for name, value in state["attributes"].items():
         setattr(env, name, _as_kept(value, getattr(env, name, None)))
@@ -94,9 +95,13 @@ def _state_attributes(cls: type, table: dict) -> Optional[tuple[str, ...]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a copy of an attribute as an array or a number; a tuple of numbers as a dictionary that tells so."""
+    """Return a copy of an attribute as an array or a number; other kinds as a dictionary that tells which."""
     if isinstance(value, tuple):
         return {"tuple": [float(part) for part in value]}
+    if isinstance(value, dict):
+        return {"arrays": {key: array.copy() for key, array in value.items()}}
+    if isinstance(value, np.random.Generator):
+        return {"generator": value.bit_generator.state}
     if isinstance(value, (np.ndarray, list)):
         return np.array(value)
     return value.item() if isinstance(value, np.generic) else value
@@ -104,14 +109,20 @@ def _plain(value: Any) -> Any:
 
 def _as_kept(value: Any, present: Any) -> Any:
     if isinstance(value, dict):
-        return tuple(value["tuple"])
+        if "tuple" in value:
+            return tuple(value["tuple"])
+        if "arrays" in value:
+            return {key: np.array(array) for key, array in value["arrays"].items()}
+        present.bit_generator.state = value["generator"]
+        return present
     return np.array(value) if isinstance(value, np.ndarray) else value
 
 
 def _simulator(env: gymnasium.Env) -> Optional[_Simulator]:
-    # Not the emulator of ALE: one that was restored was seen to go on differently from the one it was saved from.
     if type(env).__module__.startswith("gymnasium.envs.mujoco.") and hasattr(env, "data"):
         return _Simulator(_get_mujoco, _set_mujoco)
+    if _class_name(env) == "ale_py.env.AtariEnv":
+        return _Simulator(_get_ale, _set_ale)
     return None
 
 
@@ -138,3 +149,15 @@ def _set_mujoco(env: gymnasium.Env, state: dict) -> None:
     env.data.time = state["time"]
     for name, array in _mujoco_arrays(env).items():
         array[...] = state[name]
+
+
+def _get_ale(env: gymnasium.Env) -> dict:
+    # With the emulator's own random numbers, which sticky actions use.
+    state = env.ale.cloneState(include_rng=True)
+    return {"emulator": np.frombuffer(state.serialize(), np.uint8)}
+
+
+def _set_ale(env: gymnasium.Env, state: dict) -> None:
+    from ale_py import ALEState
+
+    env.ale.restoreState(ALEState(np.asarray(state["emulator"], np.uint8).tobytes()))

@@ -11,7 +11,7 @@ import alf.nest as nest
 from alf.environments import suite_gym
 from alf.environments.alf_wrappers import TimeLimit
 from alf.environments.fast_parallel_environment import FastParallelEnvironment
-from alf.environments.gym_wrappers import FrameSkip
+from alf.environments.gym_wrappers import DMAtariPreprocessing, FrameSkip, FrameStack
 from alf.utils._checkpoint_codec import Encoder, decode
 
 NAMES = ["CartPole-v1", "Pendulum-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0"]
@@ -56,6 +56,32 @@ def test_an_environment_goes_on_from_the_state_of_another(name):
     for _ in range(400):  # over several episodes: the random numbers of resets belong to the state
         a = action()
         assert_equal(one.step(a), other.step(a))
+
+
+@pytest.mark.parametrize("wrappers", [
+    [DMAtariPreprocessing, functools.partial(FrameStack, stack_size=3)],
+    [functools.partial(gymnasium.wrappers.AtariPreprocessing, grayscale_newaxis=True)],
+], ids=["ours", "gymnasium"])
+def test_an_atari_game_goes_on_from_the_state_of_another(wrappers):
+    gymnasium.register_envs(pytest.importorskip("ale_py"))
+    # Actions stick with a probability: the random numbers of the emulator belong to the state as well.
+    one, other = (suite_gym.wrap_env(gymnasium.make("ALE/Breakout-v5", frameskip=1), gym_env_wrappers=wrappers)
+                  for _ in range(2))
+    rng = np.random.default_rng(0)
+    one.seed(1)
+    other.seed(2)
+    one.reset()
+    other.reset()
+    for _ in range(90):
+        one.step(rng.integers(4))
+    other.set_state(through_a_checkpoint(one.get_state()))
+    step_types = []
+    for _ in range(250):
+        action = rng.integers(4)
+        expected = one.step(action)
+        assert_equal(expected, other.step(action))
+        step_types.append(int(expected.step_type))
+    assert 2 in step_types  # a game was lost on the way, and another begun
 
 
 def test_a_state_right_after_an_episode_ended_is_followed_by_a_new_episode():

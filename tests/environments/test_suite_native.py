@@ -170,6 +170,7 @@ def test_without_the_extension_gymnasium_is_used_with_one_notice(create, told, m
         suite_native.load("CartPole-v1")
 
 
+@needs_native
 def test_other_environments_are_not_mentioned(create, told):
     assert type(create("LunarLander-v3")) is FastParallelEnvironment
     assert "native" not in told.text

@@ -58,6 +58,8 @@ class DMAtariPreprocessing(gymnasium.Wrapper):
         gray_scale: whether images are grey.
     """
 
+    state_attributes = ("_rng",)
+
     def __init__(
         self,
         env: gymnasium.Env,
@@ -94,7 +96,6 @@ class DMAtariPreprocessing(gymnasium.Wrapper):
         height, width = self._ale.getScreenDims()
         channels = () if gray_scale else (3,)
         self._frames = [np.empty((height, width) + channels, np.uint8) for _ in range(2)]
-        self._lives = 0
         self._rng = np.random.default_rng()
         self.observation_space = gymnasium.spaces.Box(0, 255, self._size + (1 if gray_scale else 3,), np.uint8)
 

@@ -76,6 +76,8 @@ class FrameStack(BaseObservationWrapper):
         fields: dotted paths of the fields to stack.
     """
 
+    state_attributes = ("_stacks",)
+
     def __init__(
         self,
         env: gymnasium.Env,
@@ -91,7 +93,7 @@ class FrameStack(BaseObservationWrapper):
             raise ValueError(f"FrameStack.stack_size: expected >= 1, got {stack_size}.")
         self._stack_size = stack_size
         self._channel_axis = 0 if channel_order == "channels_first" else -1
-        self._stacks: dict[str | None, np.ndarray] = {}
+        self._stacks: dict[str, np.ndarray] = {}
         super().__init__(env, fields)
 
     def transform_space(self, observation_space: gymnasium.Space) -> gymnasium.Space:
@@ -110,16 +112,16 @@ class FrameStack(BaseObservationWrapper):
 
     def observation(self, observation: Any) -> Any:
         """Return ``observation`` with stacks in its fields."""
-        for field in self._fields or [None]:
-            if field is None:
-                return self.transform_observation(observation, None)
+        for field in self._fields or [""]:
+            if not field:
+                return self.transform_observation(observation)
             observation = nest.transform_nest(
                 observation, field, lambda part, f=field: self.transform_observation(part, f)
             )
         return observation
 
-    def transform_observation(self, observation: np.ndarray, field: str | None = None) -> np.ndarray:
-        """Return the stack of ``field``, with ``observation`` as its newest part."""
+    def transform_observation(self, observation: np.ndarray, field: str = "") -> np.ndarray:
+        """Return the stack of ``field`` ("" for the whole observation), with ``observation`` as its newest part."""
         # Stacks are kept with channels first, where a shift is one contiguous copy; channels last is a view
         # of that.
         frame = np.moveaxis(observation, self._channel_axis, 0)

@@ -4,10 +4,12 @@
 #   make demo TORCH_INDEX=<address>     another build of PyTorch: the package index that its installation page names
 #   make test JOBS=4                    more test processes
 #   make test TESTS=tests/nest          some of the tests
+#   make sanitize LONG=1                all tests of native code under sanitizers, not only the quick ones
 
 PYTHON ?= python3
 TORCH_INDEX ?=
 JOBS ?= 2
+LONG ?=
 TESTS ?= tests
 
 VENV := .venv
@@ -16,16 +18,17 @@ RUN_DIR := demo_run/ppo_cart_pole
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH := $(shell grep '^torch==' constraints.txt)
 SETTINGS := pyproject.toml setup.py constraints.txt
-SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h')
+SOURCES := $(shell find csrc -name tests -prune -o -name '*.cpp' -print -o -name '*.h' -print)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test clean
+.PHONY: help demo test sanitize clean
 
 help:
-	@echo "make demo    set up, train PPO on CartPole, measure it, and record a video"
-	@echo "make test    set up, and run the tests"
-	@echo "make clean   remove $(VENV) and demo_run"
+	@echo "make demo      set up, train PPO on CartPole, measure it, and record a video"
+	@echo "make test      set up, and run the tests"
+	@echo "make sanitize  set up, and run the native code under AddressSanitizer and ThreadSanitizer"
+	@echo "make clean     remove $(VENV) and demo_run"
 
 demo: $(VENV)/demo.stamp
 	@echo "== Training: PPO on CartPole-v1, less than a minute. The same command again resumes."
@@ -42,6 +45,9 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/test.stamp
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(TESTS)
+
+sanitize: $(VENV)/test.stamp
+	@.ci/sanitize $(if $(LONG),--long) $(BIN)/python
 
 clean:
 	@rm -rf $(VENV) demo_run

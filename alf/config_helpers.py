@@ -29,7 +29,8 @@ _random_seed: Optional[int] = None
 
 def _create_env() -> None:
     """Create the global environment as configured."""
-    use_env(create_environment(seed=common.set_random_seed(random_seed())))
+    parts = {"num_parts": 2} if config_util.get_config_value("TrainerConfig.unroll_halves") else {}
+    use_env(create_environment(seed=common.set_random_seed(random_seed()), **parts))
 
 
 common.set_env_factory(_create_env)

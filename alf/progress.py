@@ -1,8 +1,9 @@
 """The process-wide store of training progress, read by schedulers and optimizers and written by the
 trainer."""
 
+import contextlib
 import difflib
-from typing import Dict, Mapping, Union
+from typing import Dict, Iterator, Mapping, Optional, Union
 
 Number = Union[int, float]
 
@@ -11,6 +12,20 @@ Number = Union[int, float]
 _PROGRESS: Dict[str, Number] = {"percent": 0.0, "iterations": 0, "global_counter": 0, "env_steps": 0}
 
 PROGRESS_TYPES = tuple(_PROGRESS)
+
+# why progress must not be read now; None: it may be
+_unreadable_because: Optional[str] = None
+
+
+@contextlib.contextmanager
+def unreadable(because: str) -> Iterator[None]:
+    """Context in which :func:`get_progress` raises ``RuntimeError(because)``."""
+    global _unreadable_because
+    before, _unreadable_because = _unreadable_because, because
+    try:
+        yield
+    finally:
+        _unreadable_because = before
 
 
 def check_progress_type(progress_type: str) -> str:
@@ -48,6 +63,8 @@ def update_all_progresses(progresses: Mapping[str, Number]) -> None:
 
 def get_progress(progress_type: str) -> float:
     """Return the progress of one type as a Python float (exact for counts up to 2**53)."""
+    if _unreadable_because is not None:
+        raise RuntimeError(_unreadable_because)
     try:
         return float(_PROGRESS[progress_type])
     except KeyError:

@@ -6,7 +6,7 @@ import pathlib
 import sys
 from typing import Any, Dict, List, Optional, Tuple
 
-from benchmarks import _marks, _report
+from benchmarks import _marks, _peers, _report
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -54,6 +54,13 @@ JOBS = {job.name: job for job in (
         steps_per_iteration=256, updates_per_iteration=128, interval=8, num_intervals=3),
     Job(name="ppo", task="ppo_cart_pole", title="PPO, CartPole-v1", conf="ppo_cart_pole_conf.py",
         steps_per_iteration=256, updates_per_iteration=20, interval=16, num_intervals=4),
+    Job(name="ppo_halfcheetah", task="ppo_halfcheetah", title="PPO, HalfCheetah-v5", conf="ppo_halfcheetah_conf.py",
+        steps_per_iteration=2048, updates_per_iteration=320, interval=2, num_intervals=3),
+    Job(name="ppo_pong", task="ppo_pong", title="PPO, Pong, 2 threads", conf="ppo_pong_conf.py", threads=2,
+        steps_per_iteration=1024, updates_per_iteration=16, num_intervals=2),
+    Job(name="ppo_large", task="ppo_large_batch", title="PPO, 4096 native CartPoles",
+        conf="ppo_large_batch_conf.py", steps_per_iteration=4096 * 64, updates_per_iteration=8, interval=2,
+        num_intervals=4),
     Job(name="pendulum", task="sac_pendulum", title="SAC, Pendulum-v1, to -200", conf="sac_pendulum_conf.py",
         interval=50, num_intervals=159, threshold=-200.0),
 )}
@@ -67,6 +74,9 @@ class Candidate:
         tasks: those it can do; None: all.
         versions: of what it is made of.
     """
+
+    #: Whether it imports this checkout.
+    has_alf = False
 
     def __init__(self, name: str, tasks: Optional[Tuple[str, ...]], versions: Dict[str, str]):
         self.name = name
@@ -103,6 +113,8 @@ class Candidate:
 
 class Alf(Candidate):
     """This checkout, through the command that users type."""
+
+    has_alf = True
 
     def __init__(self):
         super().__init__("alf", None, _report.versions(sys.executable, _report.DISTRIBUTIONS))
@@ -157,39 +169,36 @@ class Peer(Candidate):
         return _marks.read_peer_marks(folder / "marks.json")
 
 
-# name -> distribution that must be there, others whose version is told, and the arguments of Peer.
-_PEERS: Dict[str, Tuple[str, Tuple[str, ...], Dict[str, Any]]] = {
-    "sb3": ("stable-baselines3", ("torch", "numpy", "gymnasium", "mujoco"), {"script": "run_sb3.py"}),
-    "sbx": ("sbx-rl", ("jax", "numpy", "gymnasium", "mujoco"), {"script": "run_sb3.py", "options": ("--jax", )}),
-    "torchrl": ("torchrl", ("tensordict", "torch", "numpy", "gymnasium", "mujoco"),
-                {"script": "run_torchrl.py", "tasks": ("sac_halfcheetah", "ppo_cart_pole")}),
+class Bare(Peer):
+    """Jobs written out without a framework, the floor: ``peers/run_bare.py``."""
+
+    has_alf = True
+
+    def __init__(self):
+        super().__init__("bare", sys.executable, str(HERE / "peers" / "run_bare.py"),
+                         tasks=("ppo_cart_pole", "sac_halfcheetah"), versions=Alf().versions)
+
+
+_STABLE_BASELINES = ("sac_halfcheetah", "sac_pendulum", "dqn_cart_pole", "ppo_cart_pole", "ppo_halfcheetah")
+# name -> arguments of Peer.
+_PEERS: Dict[str, Dict[str, Any]] = {
+    "sb3": {"script": "run_sb3.py", "tasks": (*_STABLE_BASELINES, "ppo_pong")},
+    "sbx": {"script": "run_sb3.py", "options": ("--jax", ), "tasks": _STABLE_BASELINES},
+    "torchrl": {"script": "run_torchrl.py", "tasks": ("sac_halfcheetah", "ppo_cart_pole")},
 }
 
 
 def find_peers(folder: Optional[str]) -> Tuple[List[Candidate], List[str]]:
     """Return the peers that are installed, and a line for each that is not.
 
-    The interpreter of a peer is named by the variable ``ALF_BENCH_<NAME>`` or is ``<folder>/<name>/bin/python``.
-
     Args:
-        folder: of virtual environments; None: only the variables count.
+        folder: of virtual environments, see :func:`benchmarks._peers.find`.
     """
-    found, left_out = [], []
-    for name, (needed, others, arguments) in _PEERS.items():
-        variable = f"ALF_BENCH_{name.upper()}"
-        python = os.environ.get(variable) or (os.path.join(folder, name, "bin", "python") if folder else "")
-        if not os.path.isfile(python):
-            missing = f"there is no {python}" if python else "no interpreter is named"
-            left_out.append(f"{name} is left out: {missing}. Set {variable}=.../bin/python, or put its environment at "
-                            f"DIR/{name} and give --peers DIR.")
-            continue
-        installed = _report.versions(python, (needed, *others))
-        if needed not in installed:
-            left_out.append(f"{name} is left out: {python} has no {needed}. Install it there: {python} -m pip install "
-                            f"{needed}")
-            continue
-        script = str(HERE / "peers" / arguments["script"])
-        found.append(Peer(name, python, **{**arguments, "script": script}, versions=installed))
+    places, left_out = _peers.find(folder, list(_PEERS))
+    found: List[Candidate] = []
+    for name, (python, versions) in places.items():
+        arguments = {**_PEERS[name], "script": str(HERE / "peers" / _PEERS[name]["script"])}
+        found.append(Peer(name, python, versions=versions, **arguments))
     return found, left_out
 
 

@@ -1,21 +1,19 @@
-"""What a configured call costs over the bare function: nothing configured, something configured.
+"""Microseconds of a configured call: the plain function, ours, and gin-config's.
 
-Run: `python benchmarks/bench_config.py [--calls 50000] [--rounds 15]`. Bare and configured calls alternate
-round by round and the medians are compared, so that a busy machine slows both. Prints one line per case, then
-JSON.
+Usage: python -m benchmarks.bench_config [--rounds 15] [--seconds 0.02] [--with-peers] [--json FILE]
+
+Cases with nothing configured and with values set for two arguments. All take turns round by round, so that a busy
+machine slows all. What ours adds to a call is at most TARGET_US.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import statistics
-import sys
 import timeit
 
 from alf.config_util import config, configurable, get_all_config_names
+from benchmarks import _rounds
+from benchmarks.peers._calls import rate
 
 TARGET_US = {"nothing configured": 1.5, "configured": 3.0}
 
@@ -67,50 +65,26 @@ def cases():
     yield "function(1, b=2), 2 values set", some, lambda: function(1, b=2), lambda: filled(1, b=2)
 
 
-def measure(bare, configured, calls: int, rounds: int) -> tuple[float, float]:
-    """Return median microseconds of a bare and of a configured call."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for fn, column in zip((bare, configured), times, strict=True):
-            column.append(timeit.timeit(fn, number=calls) / calls * 1e6)
-    return statistics.median(times[0]), statistics.median(times[1])
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=50_000)
-    parser.add_argument("--rounds", type=int, default=15)
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    _rounds.add_arguments(parser, rounds=15, seconds=0.02)
     args = parser.parse_args()
-    rows = []
-    for name, kind, bare, configured in cases():
-        bare_us, configured_us = measure(bare, configured, args.calls, args.rounds)
-        added = configured_us - bare_us
-        rows.append(
-            {
-                "case": name,
-                "kind": kind,
-                "bare_us": round(bare_us, 3),
-                "configured_us": round(configured_us, 3),
-                "added_us": round(added, 3),
-                "target_us": TARGET_US[kind],
-            }
-        )
-        print(f"{name:34s} bare {bare_us:6.3f} us  configured {configured_us:6.3f} us  added {added:6.3f} us")
+    rounds = min(args.rounds, 7) if args.quick else args.rounds
+    peers, left_out = _rounds.find_servers(args, "serve_config.py", "gin")
+    rows, added = [], {}
+    with peers:
+        for case, kind, bare, configured in cases():
+            figures = _rounds.measure(case, {"plain": rate(bare), "alf": rate(configured)}, peers, rounds, args.seconds)
+            rows += _rounds.summarize(case, "us", figures, "plain")
+            medians = {row["candidate"]: row["median"] for row in rows if row["case"] == case}
+            added[case] = medians["alf"] - medians["plain"]
+            print(_rounds.told(rows[-len(figures):]), flush=True)
+            print(f"    ours adds {added[case]:.2f} us; {kind}: at most {TARGET_US[kind]}")
+        peers.failures.clear()  # gin has no methods and classes here
     register_us = timeit.timeit(lambda: configurable("bench.again")(function), number=1000) / 1000 * 1e6
     print(f"registering a function: {register_us:.1f} us; {len(get_all_config_names())} addresses")
-    print(
-        json.dumps(
-            {
-                "command": " ".join(sys.argv),
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-                "python": platform.python_version(),
-                "calls": args.calls,
-                "rounds": args.rounds,
-                "register_us": round(register_us, 2),
-                "rows": rows,
-            }
-        )
-    )
+    _rounds.write(args, rows, peers, left_out, added_us=added, register_us=register_us)
 
 
 if __name__ == "__main__":

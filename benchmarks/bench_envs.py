@@ -1,37 +1,42 @@
-"""Environment steps per second: FastParallelEnvironment beside a raw loop and Gymnasium's vectorizers.
+"""Environment steps per second: FastParallelEnvironment beside a raw loop, Gymnasium's vectorizers and peers.
 
-Usage: python benchmarks/bench_envs.py [--cells CartPole-v1:8,HalfCheetah-v5:32] [--rounds 5] [--seconds 0.5]
-                                       [--candidates raw,sync,async,alf] [--json FILE]
+Usage: python -m benchmarks.bench_envs [--cells CartPole-v1:8,HalfCheetah-v5:32] [--rounds 5] [--seconds 0.5]
+                                       [--candidates raw,sync,async,alf] [--with-peers] [--json FILE]
 
-All candidates of a cell are alive at the same time and measured in turn, round after round; the table shows
-medians and their ratio to SyncVectorEnv. One step is one environment step (Pong: four frames). Further
-candidates: sb3 (SubprocVecEnv of Stable-Baselines3, which must be installed beside); and, to see what placement
-decides between, alf-main (no workers), alf-1 (one worker and the main process), alf-2w (two workers),
-alf-python (the Python twin).
+All candidates of a cell are alive at the same time and measured in turn, round after round; the table shows medians and
+how many times as fast as SyncVectorEnv they are. One step is one environment step (Pong: four frames).
+
+- raw: one environment in a loop, the floor of one core; sync, async: Gymnasium's vectorizers
+- alf: FastParallelEnvironment. Of Pong: preprocessing in Python, as the former have it
+- ale, alf-ale (Pong): ALE's native batch, alone and as suite_ale.load makes it
+- sb3 (SubprocVecEnv), torchrl (ParallelEnv, two workers): with --with-peers, where they are installed
+- envpool, alf-envpool: EnvPool alone and as suite_envpool.load makes it, likewise
+
+Further ones show what placement decides between: alf-main (no workers), alf-1 (one worker and the main process), alf-2w
+(two workers), alf-python (the Python twin).
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import json
 import os
-import statistics
-import time
 import warnings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import gymnasium
-import numpy as np
 import torch
 
 import alf.environments.suite_gym as suite_gym
 from alf.environments.fast_parallel_environment import FastParallelEnvironment
+from benchmarks import _rounds
+from benchmarks.peers._envs import batches_of_actions, make_gym, parse, rate
 
 CELLS = (
     "CartPole-v1:8,CartPole-v1:32,CartPole-v1:128,HalfCheetah-v5:8,HalfCheetah-v5:32,LunarLander-v3:32,Pong:8"
 )
+QUICK_CELLS = "CartPole-v1:8,CartPole-v1:128,HalfCheetah-v5:32,Pong:8"
 ALF_OPTIONS = {
     "alf": {},
     "alf-main": {"num_workers": 0},
@@ -39,18 +44,7 @@ ALF_OPTIONS = {
     "alf-2w": {"num_workers": 2},
     "alf-python": {"backend": "python"},
 }
-
-
-def make_gym(name: str) -> gymnasium.Env:
-    """Return the Gymnasium environment; Pong with its usual preprocessing in Python."""
-    if name != "Pong":
-        return gymnasium.make(name)
-    import ale_py
-
-    gymnasium.register_envs(ale_py)
-    env = gymnasium.make("ALE/Pong-v5", frameskip=1, repeat_action_probability=0.0)
-    env = gymnasium.wrappers.AtariPreprocessing(env, frame_skip=4, screen_size=84, noop_max=30)
-    return gymnasium.wrappers.FrameStackObservation(env, 4)
+REFERENCE = {"alf-ale": "ale", "alf-envpool": "envpool"}  # whom an adapter is compared with besides
 
 
 def make_alf(name: str, env_id: int = 0):
@@ -60,113 +54,108 @@ def make_alf(name: str, env_id: int = 0):
     return suite_gym.wrap_env(make_gym(name), env_id=env_id, image_channel_first=False)
 
 
-def batches_of_actions(name: str, num_envs: int) -> list[np.ndarray]:
-    """Return 64 batches of random actions."""
-    space = make_gym(name).action_space
-    rng = np.random.default_rng(0)
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return [rng.integers(0, space.n, num_envs) for _ in range(64)]
-    return [
-        rng.uniform(space.low, space.high, (num_envs,) + space.shape).astype(np.float32) for _ in range(64)
-    ]
-
-
 class Candidate:
-    """A way to step ``num_envs`` environments; ``step(i)`` makes one batched step."""
+    """A way to step ``num_envs`` environments in this process; ``measure(seconds)`` returns steps per second.
+
+    Raises:
+        LookupError: if there is no such way for this environment.
+    """
 
     def __init__(self, kind: str, name: str, num_envs: int):
-        actions = batches_of_actions(name, num_envs)
-        self.num_envs = num_envs
+        actions = batches_of_actions(make_gym(name).action_space, num_envs)
         self.note = ""
-        if kind == "raw":
-            self.num_envs = 1
+        if kind in ("ale", "alf-ale"):
+            if name != "Pong":
+                raise LookupError(f"ALE has no {name}")
+            from alf.environments import suite_ale
+
+            adapted = suite_ale.load("pong", batch_size=num_envs)
+            if kind == "ale":
+                env = adapted._vector_env
+                env.reset(seed=0)
+            else:
+                env, actions = adapted, [torch.as_tensor(batch) for batch in actions]
+                env.seed(0)
+                env.reset()
+        elif kind == "raw":
+            num_envs = 1
             env = make_gym(name)
             env.reset(seed=0)
-            singles = [batch[0] for batch in actions]
-
-            def step(i: int) -> None:
-                _, _, terminated, truncated, _ = env.step(singles[i & 63])
-                if terminated or truncated:
-                    env.reset()
+            actions = [batch[0] for batch in actions]
         elif kind in ("sync", "async"):
             cls = gymnasium.vector.SyncVectorEnv if kind == "sync" else gymnasium.vector.AsyncVectorEnv
             env = cls([functools.partial(make_gym, name)] * num_envs)
             env.reset(seed=0)
-
-            def step(i: int) -> None:
-                env.step(actions[i & 63])
-        elif kind == "sb3":
-            from stable_baselines3.common.vec_env import SubprocVecEnv
-
-            env = SubprocVecEnv([functools.partial(make_gym, name)] * num_envs, start_method="fork")
-            env.reset()
-
-            def step(i: int) -> None:
-                env.step(actions[i & 63])
         else:
             env = FastParallelEnvironment([functools.partial(make_alf, name)] * num_envs, **ALF_OPTIONS[kind])
             env.seed(0)
             env.reset()
-            tensors = [torch.as_tensor(batch) for batch in actions]
+            actions = [torch.as_tensor(batch) for batch in actions]
             self.note = env.placement.describe(num_envs)
 
-            def step(i: int) -> None:
-                env.step(tensors[i & 63])
+        def step(i: int) -> None:
+            env.step(actions[i & 63])
 
-        self.step = step
+        def raw_step(i: int) -> None:
+            _, _, terminated, truncated, _ = env.step(actions[i & 63])
+            if terminated or truncated:
+                env.reset()
+
+        self.measure = rate(raw_step if kind == "raw" else step, num_envs)
         self.close = env.close
 
-    def steps_per_second(self, seconds: float) -> float:
-        """Return environment steps per second over about ``seconds``, after a short warm-up."""
-        for i in range(10):
-            self.step(i)
-        count, began = 0, time.perf_counter()
-        while time.perf_counter() - began < seconds:
-            for i in range(16):
-                self.step(i)
-            count += 16
-        return self.num_envs * count / (time.perf_counter() - began)
 
+def measure_cell(case: str, kinds: list[str], peers, rounds: int, seconds: float) -> list[dict]:
+    """Return the rows of a cell, after printing them.
 
-def measure_cell(name: str, num_envs: int, kinds: list[str], rounds: int, seconds: float) -> dict[str, float]:
-    """Return the median steps per second of each candidate."""
-    candidates = {kind: Candidate(kind, name, num_envs) for kind in kinds}
-    results: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for _ in range(rounds):
-        for kind, candidate in candidates.items():
-            results[kind].append(candidate.steps_per_second(seconds))
-    for kind, candidate in candidates.items():
-        if kind == "alf":
+    Args:
+        case: environment and number.
+        kinds: candidates of this process.
+        peers: candidates of others.
+        rounds: measurements of each.
+        seconds: of each measurement.
+    """
+    name, num_envs = parse(case)
+    candidates = {}
+    for kind in kinds:
+        try:
+            candidates[kind] = Candidate(kind, name, num_envs)
+        except LookupError:
+            continue
+    figures = _rounds.measure(
+        case, {kind: candidate.measure for kind, candidate in candidates.items()}, peers, rounds, seconds)
+    for candidate in candidates.values():
+        if candidate.note:
             print(f"    {candidate.note}")
         candidate.close()
-    return {kind: statistics.median(values) for kind, values in results.items()}
+    rows = _rounds.summarize(case, "env steps/s", figures, "sync")
+    print(_rounds.told(rows), flush=True)
+    for adapter, native in REFERENCE.items():
+        if adapter in figures and native in figures:
+            pair = {kind: figures[kind] for kind in (adapter, native)}
+            rows.append({**_rounds.summarize(case, "env steps/s", pair, native)[0], "candidate": adapter})
+            print(f"    {adapter}: {rows[-1]['ratio']:.2f} x {native}", flush=True)
+    return rows
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cells", default=CELLS)
-    parser.add_argument("--candidates", default="raw,sync,async,alf")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.5)
-    parser.add_argument("--json")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", help=f"environments and numbers; {CELLS}")
+    parser.add_argument("--candidates", default="raw,sync,async,alf,ale,alf-ale", help="of this process")
+    _rounds.add_arguments(parser, rounds=5, seconds=0.5)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    rows = []
-    for cell in args.cells.split(","):
-        name, num_envs = cell.rsplit(":", 1)
-        medians = measure_cell(name, int(num_envs), args.candidates.split(","), args.rounds, args.seconds)
-        sync = medians.get("sync")
-        parts = [
-            f"{kind} {value / 1e3:.1f}k" + (f" ({value / sync:.2f}x)" if sync else "")
-            for kind, value in medians.items()
-        ]
-        print(f"{name} x {num_envs}: " + ", ".join(parts), flush=True)
-        rows.append({"env": name, "num_envs": int(num_envs), **medians})
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(rows, file, indent=1)
+    rounds = min(args.rounds, 3) if args.quick else args.rounds
+    peers, left_out = _rounds.find_servers(
+        args, "serve_envs.py", "sb3", "torchrl", "envpool", "alf-envpool@envpool", has_alf=("alf-envpool", ))
+    rows: list[dict] = []
+    with peers:
+        for cell in (args.cells or (QUICK_CELLS if args.quick else CELLS)).split(","):
+            case = " x ".join(cell.rsplit(":", 1))
+            rows += measure_cell(case, args.candidates.split(","), peers, rounds, args.seconds)
+    _rounds.write(args, rows, peers, left_out)
 
 
 if __name__ == "__main__":

@@ -1,41 +1,32 @@
-"""Environment steps per second of native batches beside Gymnasium's own vector CartPole and SyncVectorEnv.
+"""Environment steps per second of native batches beside Gymnasium's own vector CartPole, SyncVectorEnv and EnvPool.
 
-Usage: python benchmarks/bench_native_envs.py [--cells CartPole-v1:8,Pendulum-v1:128] [--rounds 5] [--seconds 0.3]
-                                              [--candidates native,pool,vector,sync] [--json FILE]
+Usage: python -m benchmarks.bench_native_envs [--cells CartPole-v1:8,Pendulum-v1:128] [--rounds 5] [--seconds 0.3]
+                                              [--candidates native,pool,vector,sync] [--with-peers] [--json FILE]
 
 All candidates of a cell are alive at the same time and measured in turn, round after round; the table shows medians and
-their ratio to SyncVectorEnv. One step is one environment step. Candidates: native (NativeBatchEnvironment), pool
-(FastParallelEnvironment of suite_gym), vector (the batch that Gymnasium has of CartPole, in NumPy), sync.
+how many times as fast as SyncVectorEnv they are. One step is one environment step. Candidates: native
+(NativeBatchEnvironment), pool (FastParallelEnvironment of suite_gym), vector (the batch that Gymnasium has of CartPole,
+in NumPy), sync; with --with-peers envpool, where it is installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import json
 import os
-import statistics
-import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import gymnasium
-import numpy as np
 import torch
 
 from alf.environments import suite_gym, suite_native
 from alf.environments.fast_parallel_environment import FastParallelEnvironment
+from benchmarks import _rounds
+from benchmarks.peers._envs import batches_of_actions, parse, rate
 
 CELLS = "CartPole-v1:8,CartPole-v1:32,CartPole-v1:128,Pendulum-v1:128,MountainCar-v0:128,Acrobot-v1:128"
-
-
-def batches_of_actions(name: str, num_envs: int) -> list[np.ndarray]:
-    """Return 64 batches of random actions, in [-1, 1] where they are continuous."""
-    env = gymnasium.make(name)
-    rng = np.random.default_rng(0)
-    if isinstance(env.action_space, gymnasium.spaces.Discrete):
-        return [rng.integers(0, env.action_space.n, num_envs) for _ in range(64)]
-    return [rng.uniform(-1, 1, (num_envs, *env.action_space.shape)).astype(np.float32) for _ in range(64)]
+QUICK_CELLS = "CartPole-v1:8,CartPole-v1:128,Pendulum-v1:128"
 
 
 class Candidate:
@@ -46,8 +37,11 @@ class Candidate:
     """
 
     def __init__(self, kind: str, name: str, num_envs: int):
-        self.num_envs = num_envs
-        self.actions = batches_of_actions(name, num_envs)
+        # In [-1, 1]: the native ones map actions to the bounds of the environment.
+        space = gymnasium.make(name).action_space
+        if isinstance(space, gymnasium.spaces.Box):
+            space = gymnasium.spaces.Box(-1, 1, space.shape)
+        actions = batches_of_actions(space, num_envs)
         if kind in ("native", "pool"):
             if kind == "native":
                 env = suite_native.load(name, batch_size=num_envs)
@@ -55,7 +49,7 @@ class Candidate:
                 env = FastParallelEnvironment([functools.partial(suite_gym.load, name)] * num_envs)
             env.seed(0)
             env.reset()
-            self.actions = [torch.as_tensor(batch) for batch in self.actions]
+            actions = [torch.as_tensor(batch) for batch in actions]
         elif kind == "vector":
             if gymnasium.spec(name).vector_entry_point is None:
                 raise LookupError(f"Gymnasium has no batch of {name}")
@@ -64,59 +58,53 @@ class Candidate:
         else:
             env = gymnasium.vector.SyncVectorEnv([functools.partial(gymnasium.make, name)] * num_envs)
             env.reset(seed=0)
-        self.step, self.close = env.step, env.close
-
-    def steps_per_second(self, seconds: float) -> float:
-        """Return environment steps per second over about ``seconds``."""
-        step, actions = self.step, self.actions
-        count, began = 0, time.perf_counter()
-        while time.perf_counter() - began < seconds:
-            for action in actions:
-                step(action)
-            count += len(actions)
-        return self.num_envs * count / (time.perf_counter() - began)
+        step = env.step
+        self.measure = rate(lambda i: step(actions[i & 63]), num_envs)
+        self.close = env.close
 
 
-def measure_cell(name: str, num_envs: int, kinds: list[str], rounds: int, seconds: float) -> dict[str, float]:
-    """Return the median steps per second of each candidate that there is."""
+def measure_cell(case: str, kinds: list[str], peers, rounds: int, seconds: float) -> list[dict]:
+    """Return the rows of a cell, after printing them.
+
+    Args:
+        case: environment and number.
+        kinds: candidates of this process.
+        peers: candidates of others.
+        rounds: measurements of each.
+        seconds: of each measurement.
+    """
+    name, num_envs = parse(case)
     candidates = {}
     for kind in kinds:
         try:
             candidates[kind] = Candidate(kind, name, num_envs)
         except LookupError:
             continue
-    results: dict[str, list[float]] = {kind: [] for kind in candidates}
-    for _ in range(rounds):
-        for kind, candidate in candidates.items():
-            results[kind].append(candidate.steps_per_second(seconds))
+    figures = _rounds.measure(
+        case, {kind: candidate.measure for kind, candidate in candidates.items()}, peers, rounds, seconds)
     for candidate in candidates.values():
         candidate.close()
-    return {kind: statistics.median(values) for kind, values in results.items()}
+    rows = _rounds.summarize(case, "env steps/s", figures, "sync")
+    print(_rounds.told(rows), flush=True)
+    return rows
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cells", default=CELLS)
-    parser.add_argument("--candidates", default="native,pool,vector,sync")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.3)
-    parser.add_argument("--json", help="file for the results")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", help=f"environments and numbers; {CELLS}")
+    parser.add_argument("--candidates", default="native,pool,vector,sync", help="of this process")
+    _rounds.add_arguments(parser, rounds=5, seconds=0.3)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    table = {}
-    for cell in args.cells.split(","):
-        name, num_envs = cell.split(":")
-        row = measure_cell(name, int(num_envs), args.candidates.split(","), args.rounds, args.seconds)
-        table[cell] = row
-        parts = [
-            f"{kind} {value:,.0f}" + (f" ({value / row['sync']:.1f}x)" if "sync" in row and kind != "sync" else "")
-            for kind, value in row.items()
-        ]
-        print(f"{cell:>20}  {'  '.join(parts)}", flush=True)
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(table, file, indent=1)
+    rounds = min(args.rounds, 3) if args.quick else args.rounds
+    peers, left_out = _rounds.find_servers(args, "serve_envs.py", "envpool")
+    rows: list[dict] = []
+    with peers:
+        for cell in (args.cells or (QUICK_CELLS if args.quick else CELLS)).split(","):
+            case = " x ".join(cell.rsplit(":", 1))
+            rows += measure_cell(case, args.candidates.split(","), peers, rounds, args.seconds)
+    _rounds.write(args, rows, peers, left_out)
 
 
 if __name__ == "__main__":

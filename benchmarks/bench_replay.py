@@ -1,22 +1,21 @@
 """Replay buffers: microseconds per sampled batch and transitions stored per second, ours beside others.
 
 Transitions as of HalfCheetah (17 numbers observed, 6 actions), stored by 8 environments at a time; batches of 256. The
-buffers take turns in one process, so that ratios do not depend on what else the machine does. Stable-Baselines3 and
-cpprb are measured where they are installed. They store the next observation besides; ours finds it in the next step,
-so its batches are sequences of two steps.
+buffers take turns, so that ratios do not depend on what else the machine does. The floor is one array with a row for
+each transition, in NumPy and in PyTorch. With --with-peers the buffers of Stable-Baselines3, cpprb and TorchRL are
+measured where they are installed. All but ours store the next observation besides; ours finds it in the next step, so
+what compares with their batches are sequences of two steps.
 
-Usage: python benchmarks/bench_replay.py [--capacity 1000000] [--rounds 15] [--json FILE]
+Usage: python -m benchmarks.bench_replay [--capacity 1000000] [--rounds 9] [--with-peers] [--json FILE]
 """
 
 import argparse
-import json
 import os
-import statistics
-import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-NUM_ENVS, OBSERVATION, ACTION, BATCH = 8, 17, 6, 256
+from benchmarks import _rounds
+from benchmarks.peers._replay import ACTION, BATCH, NUM_ENVS, OBSERVATION, UNITS, rate
 
 
 def ours(capacity, prioritized, length):
@@ -49,95 +48,74 @@ def ours(capacity, prioritized, length):
     return {**jobs, "sample and update": sample_and_update} if prioritized else jobs
 
 
-def _arrays():
-    import numpy as np
+def floor(capacity, engine):
+    """Return {job: function} of one array with a row for each transition, and nothing else.
 
+    Args:
+        capacity: transitions.
+        engine: ``"numpy"`` or ``"torch"``.
+    """
+    import numpy as np
+    import torch
+
+    width = 2 * OBSERVATION + ACTION + 2
     rng = np.random.default_rng(0)
-    observation = rng.standard_normal((NUM_ENVS, OBSERVATION)).astype(np.float32)
-    action = rng.uniform(-1, 1, (NUM_ENVS, ACTION)).astype(np.float32)
-    return observation, action, np.ones(NUM_ENVS, np.float32), np.zeros(NUM_ENVS, np.float32)
+    rows, step, place = np.full((capacity, width), 0.5, np.float32), np.ones((NUM_ENVS, width), np.float32), [0]
+    out = np.empty((BATCH, width), np.float32)
+    ring, tensor_step = torch.from_numpy(rows), torch.from_numpy(step)
+
+    def store():
+        place[0] = (place[0] + NUM_ENVS) % capacity
+        if engine == "numpy":
+            rows[place[0]:place[0] + NUM_ENVS] = step
+        else:
+            ring[place[0]:place[0] + NUM_ENVS] = tensor_step
+
+    def sample():
+        if engine == "numpy":
+            rows.take(rng.integers(0, capacity, BATCH), axis=0, out=out, mode="clip")
+        else:
+            ring.index_select(0, torch.randint(0, capacity, (BATCH, ))).split(
+                [OBSERVATION, OBSERVATION, ACTION, 1, 1], 1)
+
+    return {"store": store, "sample": sample}
 
 
-def stable_baselines3(capacity):
-    """Return {job: function} of Stable-Baselines3's ReplayBuffer."""
-    import gymnasium
-    import numpy as np
-    from stable_baselines3.common.buffers import ReplayBuffer
-
-    observation, action, reward, done = _arrays()
-    buffer = ReplayBuffer(capacity, gymnasium.spaces.Box(-np.inf, np.inf, (OBSERVATION, ), np.float32),
-                          gymnasium.spaces.Box(-1, 1, (ACTION, ), np.float32), device="cpu", n_envs=NUM_ENVS)
-    for array in (buffer.observations, buffer.next_observations, buffer.actions, buffer.rewards, buffer.dones):
-        array[:] = 1
-    buffer.full = True
-    infos = [{} for _ in range(NUM_ENVS)]
-    return {"store": lambda: buffer.add(observation, observation, action, reward, done, infos),
-            "sample": lambda: buffer.sample(BATCH)}
-
-
-def cpprb(capacity, prioritized):
-    """Return {job: function} of cpprb's buffers."""
-    import cpprb
-    import numpy as np
-
-    observation, action, reward, done = _arrays()
-    kind = cpprb.PrioritizedReplayBuffer if prioritized else cpprb.ReplayBuffer
-    buffer = kind(capacity, {"obs": {"shape": OBSERVATION}, "act": {"shape": ACTION}, "rew": {},
-                             "next_obs": {"shape": OBSERVATION}, "done": {}})
-    step = {"obs": observation, "act": action, "rew": reward[:, None], "next_obs": observation, "done": done[:, None]}
-    many = {name: np.ones((10000, *array.shape[1:]), np.float32) for name, array in step.items()}
-    for _ in range(capacity // 10000):
-        buffer.add(**many)
-    priorities = np.random.default_rng(0).uniform(0.1, 1, BATCH).astype(np.float32)
-
-    def sample_and_update():
-        buffer.update_priorities(buffer.sample(BATCH)["indexes"], priorities)
-
-    jobs = {"store": lambda: buffer.add(**step), "sample": lambda: buffer.sample(BATCH)}
-    return {**jobs, "sample and update": sample_and_update} if prioritized else jobs
-
-
-BUFFERS = {
+KINDS = {
     "uniform": {
-        "alf, one step": lambda capacity: ours(capacity, False, 1),
+        "alf": lambda capacity: ours(capacity, False, 1),
         "alf, two steps": lambda capacity: ours(capacity, False, 2),
-        "stable_baselines3": stable_baselines3,
-        "cpprb": lambda capacity: cpprb(capacity, False),
+        "numpy rows": lambda capacity: floor(capacity, "numpy"),
+        "torch rows": lambda capacity: floor(capacity, "torch"),
     },
     "prioritized": {
-        "alf, one step": lambda capacity: ours(capacity, True, 1),
+        "alf": lambda capacity: ours(capacity, True, 1),
         "alf, two steps": lambda capacity: ours(capacity, True, 2),
-        "cpprb": lambda capacity: cpprb(capacity, True),
     },
 }
+JOBS = {"uniform": ("sample", "store"), "prioritized": ("sample", "store", "sample and update")}
 
 
-def seconds_per_call(function, budget_seconds: float = 0.03) -> float:
-    """Return the mean time of a call in a short while."""
-    calls, begin = 0, time.perf_counter()
-    while (passed := time.perf_counter() - begin) < budget_seconds:
-        for _ in range(10):
-            function()
-        calls += 10
-    return passed / calls
+def measure(kind: str, capacity: int, peers, rounds: int, seconds: float) -> list:
+    """Return the rows of a kind of buffer, after printing them.
 
-
-def measure(kind: str, capacity: int, rounds: int) -> dict:
-    """Return {buffer: {job: median microseconds}}."""
-    jobs = {}
-    for name, make in BUFFERS[kind].items():
-        try:
-            jobs[name] = make(capacity)
-        except ImportError as error:
-            print(f"{name} is left out: {error}")
-    times = {name: {job: [] for job in functions} for name, functions in jobs.items()}
-    for job in sorted({job for functions in jobs.values() for job in functions}):
-        for _ in range(rounds):
-            for name, functions in jobs.items():
-                if job in functions:
-                    times[name][job].append(1e6 * seconds_per_call(functions[job]))
-    return {name: {job: statistics.median(values[1:]) for job, values in table.items()}
-            for name, table in times.items()}
+    Args:
+        kind: one of KINDS.
+        capacity: transitions.
+        peers: candidates of other processes.
+        rounds: measurements of each.
+        seconds: of each measurement.
+    """
+    rows = []
+    buffers = {name: make(capacity) for name, make in KINDS[kind].items()}
+    for job in JOBS[kind]:
+        case = f"{kind}, {job}"
+        local = {name: rate(jobs[job], job) for name, jobs in buffers.items()}
+        # A peer fills its buffer when it is first asked for that kind, and keeps it.
+        figures = _rounds.measure(f"{case}, {capacity}", local, peers, rounds, seconds)
+        rows += _rounds.summarize(case, UNITS[job], figures, "sb3" if "sb3" in figures else "alf")
+        print(_rounds.told(rows[-len(figures):]), flush=True)
+    return rows
 
 
 def frame_memory(num_steps: int) -> dict:
@@ -171,24 +149,23 @@ def main() -> None:
     """Measure, print tables, and write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capacity", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--frames", type=int, default=100_000, help="steps of the measured buffer of frames")
-    parser.add_argument("--json", help="file to write")
+    parser.add_argument("--frames", type=int, default=100_000, help="steps of the measured buffer of frames; 0: none")
+    _rounds.add_arguments(parser, rounds=9, seconds=0.05)
     args = parser.parse_args()
     import torch
 
     torch.set_num_threads(1)
-    results = {"frames": frame_memory(args.frames)}
-    print("frames: " + ", ".join(f"{name} {value:.6g}" for name, value in results["frames"].items()))
-    for kind in BUFFERS:
-        results[kind] = table = measure(kind, args.capacity, args.rounds)
-        reference = table["alf, one step"]
-        for name, jobs in table.items():
-            told = "; ".join(f"{job} {us:.1f} us ({us / reference[job]:.2f} x)" for job, us in jobs.items())
-            print(f"{kind:12} {name:18} {told}; {NUM_ENVS / jobs['store']:.2f} M transitions/s stored")
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
+    rounds = min(args.rounds, 5) if args.quick else args.rounds
+    frames = {}
+    if args.frames and not args.quick:
+        frames = frame_memory(args.frames)
+        print("frames: " + ", ".join(f"{name} {value:.6g}" for name, value in frames.items()))
+    peers, left_out = _rounds.find_servers(args, "serve_replay.py", "sb3", "cpprb", "torchrl")
+    rows = []
+    with peers:
+        for kind in KINDS:
+            rows += measure(kind, args.capacity, peers, rounds, args.seconds)
+    _rounds.write(args, rows, peers, left_out, frames=frames)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,22 @@ BATCH_SIZE, OBSERVATION_SIZE, ACTION_SIZE, HIDDEN = 256, 17, 6, 256
 
 
 def make_bare_update(torch):
-    """Return a function that makes one update, written as one would without any framework."""
+    """Return a function that makes one update on random numbers, written as one would without any framework."""
+    _, update = make_bare_learner(torch)
+    observation, next_observation = torch.randn(2, BATCH_SIZE, OBSERVATION_SIZE)
+    action = torch.rand(BATCH_SIZE, ACTION_SIZE) * 2 - 1
+    reward, discount = torch.randn(BATCH_SIZE), torch.ones(BATCH_SIZE)
+    return lambda: update(observation, action, reward, discount, next_observation)
+
+
+def make_bare_learner(torch):
+    """Return ``sample(observation)``, of actions and their log probabilities, and ``update(*batch)`` of bare SAC.
+
+    A batch is observation, action, reward, discount and next observation, each ``[B, ...]``.
+
+    Args:
+        torch: the module.
+    """
     import torch.nn.functional as F
     from torch import nn
 
@@ -41,9 +56,6 @@ def make_bare_update(torch):
     actor_optimizer, critic_optimizer, alpha_optimizer = (
         torch.optim.Adam(parameters, lr=3e-4, fused=True)
         for parameters in (actor.parameters(), critic_parameters, [log_alpha]))
-    observation, next_observation = torch.randn(2, BATCH_SIZE, OBSERVATION_SIZE)
-    action = torch.rand(BATCH_SIZE, ACTION_SIZE) * 2 - 1
-    reward, discount = torch.randn(BATCH_SIZE), torch.ones(BATCH_SIZE)
 
     def sample(at):
         mean, log_std = actor(at).chunk(2, -1)
@@ -53,7 +65,7 @@ def make_bare_update(torch):
         log_prob = (-0.5 * noise * noise - log_std - 0.9189385332).sum(-1)
         return u.tanh(), log_prob - (2 * (0.6931471806 - u - F.softplus(-2 * u))).sum(-1)
 
-    def update():
+    def update(observation, action, reward, discount, next_observation):
         with torch.no_grad():
             next_action, next_log_prob = sample(next_observation)
             next_value = targets(next_observation, next_action).amin(0) - log_alpha.exp() * next_log_prob
@@ -77,7 +89,7 @@ def make_bare_update(torch):
         with torch.no_grad():
             torch._foreach_lerp_(target_parameters, critic_parameters, 0.005)
 
-    return update
+    return sample, update
 
 
 def make_our_update(torch, **kwargs):

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each candidate in jobs that measure speed")
     parser.add_argument("--threshold-rounds", type=int, default=1, help="the same, in jobs that end at a return")
     parser.add_argument("--scale", type=float, default=1.0, help="times the length of what is measured; 0.1 for a try")
+    parser.add_argument("--quick", action="store_true", help="one round of half the length")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds after which a run has failed")
     parser.add_argument("--cpus", type=lambda text: [int(cpu) for cpu in text.split(",")],
                         help="numbers of the cores to use, e.g. 0,1; a job of n threads runs on the first n")
@@ -70,7 +71,7 @@ def measure(job: _jobs.Job, candidate: _jobs.Candidate, seed: int, cpus: Sequenc
     """
     with tempfile.TemporaryDirectory(prefix="alf-bench-") as name:
         folder = pathlib.Path(name)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT) if isinstance(candidate, _jobs.Alf) else "",
+        environment = {**os.environ, "PYTHONPATH": str(ROOT) if candidate.has_alf else "",
                        "OMP_NUM_THREADS": str(job.threads), "MKL_NUM_THREADS": str(job.threads),
                        "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
         command = candidate.command(job, seed, folder)
@@ -218,7 +219,7 @@ def select_candidates(arguments: argparse.Namespace) -> Tuple[List[_jobs.Candida
     Raises:
         ValueError: for a name of ``--candidates`` that is not there.
     """
-    candidates, left_out = [_jobs.Alf()], []
+    candidates, left_out = [_jobs.Alf(), _jobs.Bare()], []
     if arguments.with_peers or arguments.peers:
         found, left_out = _jobs.find_peers(arguments.peers)
         candidates += found
@@ -241,6 +242,8 @@ def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         arguments: see :func:`add_arguments`, and ``out``.
         words: of the command line that they were read from, for the report.
     """
+    if arguments.quick:
+        arguments.rounds, arguments.scale = 1, arguments.scale / 2
     candidates, left_out = select_candidates(arguments)
     jobs = [_jobs.JOBS[name].scaled(arguments.scale) for name in arguments.jobs]
     cpus = arguments.cpus or sorted(os.sched_getaffinity(0))

@@ -42,6 +42,12 @@ def test_a_conf_has_its_environment_and_specs(conf):
     assert config_helpers.random_seed() == 7
 
 
+def test_halves_of_the_unroll_are_parts_of_the_environment(conf):
+    halves = 'alf.config("TrainerConfig", unroll_halves=True)\n'
+    alf.parse_config(conf(halves), ["create_environment.num_parallel_environments=4"])
+    assert alf.get_env().num_parts == 2
+
+
 def test_closing_the_environment_lets_another_be_made(conf):
     alf.parse_config(conf(""), [])
     env = alf.get_env()

@@ -89,6 +89,10 @@ class ActorCriticLoss(Loss):
         """Discount of the future."""
         return self._gamma
 
+    def update_kind(self) -> tuple:
+        """Return ``()``: an update is nothing but tensor operations."""
+        return ()
+
     def forward(self, info: Nest) -> LossInfo:
         """Return :meth:`calc_loss`."""
         return self.calc_loss(info)

@@ -140,6 +140,10 @@ class Agent(RLAlgorithm):
             if algorithm is not None and algorithm.on_policy is None:
                 algorithm.set_on_policy(bool(rl_algorithm.on_policy))
 
+    def update_kind(self) -> tuple:
+        """Return ``()``: an update is nothing but tensor operations."""
+        return ()
+
     def set_path(self, path: str) -> None:
         """Tell each algorithm its place in the tree."""
         super().set_path(path)

@@ -93,10 +93,10 @@ class AgentHelper:
         return LossInfo(loss=loss, scalar_loss=scalar_loss, extra=extra, priority=priority)
 
     def after_update(self, algorithms: List[Optional[Algorithm]], root_inputs: Nest, train_info: Nest) -> None:
-        """Call ``after_update`` of each algorithm with its part of the info."""
+        """Call ``after_update`` of each algorithm with its part of the info, which is ``()`` if ``train_info`` is."""
         for alg in algorithms:
             if alg is not None:
-                alg.after_update(root_inputs, getattr(train_info, self._fields[alg]))
+                alg.after_update(root_inputs, () if train_info == () else getattr(train_info, self._fields[alg]))
 
     def after_train_iter(self, algorithms: List[Optional[Algorithm]], root_inputs: Nest,
                          rollout_info: Nest = None) -> None:

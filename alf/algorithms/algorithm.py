@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Hashable, Iterator, List, Optional, Tuple, Union
 
 import torch
 from torch import nn
@@ -15,12 +15,12 @@ from alf.algorithms._training.offline import OfflineReplay, add_offline_loss, co
 from alf.algorithms._training.parameters import Assignment, assign_parameters, trained_algorithms
 from alf.algorithms._training.replay import LastUnroll, Replay
 from alf.algorithms._training.sequences import cut_sequences, mini_batches, step_at_once
-from alf.algorithms._training.update import learning_rates, told_mean, total_loss, update_parameters
+from alf.algorithms._training.update import learning_rates, step_optimizers, told_mean, total_loss, update_parameters
 from alf.algorithms.algorithm_interface import AlgorithmInterface
 from alf.algorithms.config import TrainerConfig
 from alf.data_structures import AlgStep, BatchInfo, Experience, LossInfo, StepType, TimeStep
 from alf.nest import Nest, flatten, map_structure
-from alf.utils import common, spec_utils, summary_utils
+from alf.utils import common, profiling, spec_utils, summary_utils
 from alf.utils.checkpoint_utils import extract_sub_state_dict_from_checkpoint
 from alf.utils.summary_utils import record_time
 
@@ -77,6 +77,7 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         self._assignment: Optional[Assignment] = None
         self._finite_guard = FiniteGuard("raise" if config is None else config.non_finite)
         self._was_updated = True  # False: the last update was left out
+        self._compiled_update: Optional[Callable] = None  # with TrainerConfig.compile, of the root
         self._param_names: Dict[int, str] = {}
         self._data_transformer: Optional[nn.Module] = None
         self._checkpoint = checkpoint
@@ -245,6 +246,10 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
             if assignment.unhandled:
                 common.warning("%s: no optimizer trains these parameters: %s", self.name,
                                [self.get_param_name(p) for p in assignment.unhandled])
+            if self._config is not None and self._config.compile is not None:
+                from alf.algorithms._training.compiled_update import CompiledUpdate  # takes a second, few need it
+                parameters = [p for parameters in assignment.parameters for p in parameters]
+                self._compiled_update = CompiledUpdate(self, self._config.compile, parameters)
         return self._assignment
 
     def _assigned(self) -> Assignment:
@@ -486,8 +491,57 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         loss_info, params = self.update_with_gradient(loss_info, masks, batch_info=batch_info)
         if self._was_updated:
             self.after_update(experience.time_step, info)
-        self.summarize_train(experience, info, loss_info, params)
+        with profiling.scope("summaries"):
+            self.summarize_train(experience, info, loss_info, params)
         return loss_info._replace(priority=priority)
+
+    def update_kind(self) -> Hashable:
+        """Return what, besides tensors, decides which operations the next update is made of.
+
+        With ``TrainerConfig.compile`` an update is traced once for each value, and its Python does not run again.
+        So a class whose train step and loss are nothing but tensor operations returns ``()``, and one that counts, say,
+        what of its counter matters. Values of schedulers are read there by ``read_scheduler``, parameters and buffers
+        from their modules; what a compiled update gives to ``after_update`` as ``info`` is ``()``. An update that is
+        summarized is not compiled. As a subclass may be made in another way, each class says it for itself; what it
+        inherits does not count.
+
+        Raises:
+            NotImplementedError: if updates cannot be compiled; its message tells why.
+        """
+        raise NotImplementedError("its class does not define update_kind()")
+
+    def _learn(self, batch: Experience, info_spec: Nest, last_row_counts: bool, batch_info: Optional[BatchInfo] = None,
+               offline_loss: Optional[torch.Tensor] = None) -> LossInfo:
+        """Update once from sequences, and return the losses; after a compiled update, nothing but priorities.
+
+        Args:
+            batch: sequences ``[L, B, ...]``.
+            info_spec: spec from which the distributions in ``batch.rollout_info`` are rebuilt.
+            last_row_counts: whether the last row is more than what is bootstrapped from.
+            batch_info: of sampled sequences.
+            offline_loss: a scalar to be minimised as well.
+        """
+        if self._compiled_update is not None and not summary.should_record_summaries():
+            return self._learn_compiled(batch, info_spec, last_row_counts, batch_info)
+        info = collect_train_info(self, batch, info_spec, self._steps_at_once())
+        loss_info = self.calc_loss(info)
+        if offline_loss is not None:
+            loss_info = add_offline_loss(loss_info, offline_loss)
+        return self._update(batch, info, last_row_counts, batch_info, loss_info)
+
+    def _learn_compiled(self, batch: Experience, info_spec: Nest, last_row_counts: bool,
+                        batch_info: Optional[BatchInfo]) -> LossInfo:
+        at_once = self._steps_at_once()
+        weights = () if batch_info is None else batch_info.importance_weights
+        loss, priority = self._compiled_update(batch, info_spec, at_once, last_row_counts,
+                                               weights if isinstance(weights, torch.Tensor) else None)
+        self._was_updated = step_optimizers(loss, self._assignment.optimizers, self._finite_guard)
+        if self._was_updated:
+            self.after_update(batch.time_step, ())
+        else:
+            loss_info = self.calc_loss(collect_train_info(self, batch, info_spec, at_once))
+            self._finite_guard.refuse(loss_info, self._trained_parameters)
+        return LossInfo(loss=loss, priority=() if priority is None else priority)
 
     def train_from_unroll(self, experience: Experience, train_info: Nest) -> int:
         """Update once from the graph of an unroll.
@@ -510,6 +564,7 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         Returns:
             The number of steps trained on, repeated ones counted each time.
         """
+        self.attach_optimizers()
         if self._config.whole_replay_buffer_training:
             return self._train_on_all(update_global_counter)
         return self._train_on_samples(update_global_counter)
@@ -537,7 +592,6 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         sequences = sequences._replace(state=map_structure(lambda leaf: leaf[:1], sequences.state))
         batch_size = config.mini_batch_size or num_envs
         num_updates = -(-sequences.step_type.shape[1] // batch_size) * config.num_updates_per_train_iter
-        at_once = self._steps_at_once()
         recording = summary.should_record_summaries()
         with record_time("time/train"):
             for i, batch in enumerate(mini_batches(sequences, batch_size, config.num_updates_per_train_iter)):
@@ -546,8 +600,7 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
                 # One of the updates of an iteration is summarized, the last: they all belong to the same step.
                 quiet = recording and not update_global_counter and i + 1 < num_updates
                 with summary.record_if(_never) if quiet else contextlib.nullcontext():
-                    info = collect_train_info(self, batch, info_spec, at_once)
-                    self._update(batch, info, last_row_counts)
+                    self._learn(batch, info_spec, last_row_counts)
         return num_steps * num_envs * config.num_updates_per_train_iter
 
     def _train_on_samples(self, update_global_counter: bool) -> int:
@@ -603,11 +656,7 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         with record_time("time/preprocess_experience"):
             experience, info_spec = prepare_experience(self, stored, replay.rollout_info_spec, batch_info,
                                                        batch_info.replay_buffer)
-        info = collect_train_info(self, experience, info_spec, self._steps_at_once())
-        loss_info = self.calc_loss(info)
-        if offline_loss is not None:
-            loss_info = add_offline_loss(loss_info, offline_loss)
-        loss_info = self._update(experience, info, last_row_counts=True, batch_info=batch_info, loss_info=loss_info)
+        loss_info = self._learn(experience, info_spec, True, batch_info, offline_loss)
         if config.priority_replay and self._was_updated:
             if not isinstance(loss_info.priority, torch.Tensor):
                 raise ValueError(f"TrainerConfig.priority_replay=True: {self.name} gives no priorities. Set its "

@@ -17,7 +17,7 @@ from alf.algorithms.algorithm import Algorithm
 from alf.algorithms.config import TrainerConfig
 from alf.data_structures import Experience, TimeStep
 from alf.nest import Nest, map_structure
-from alf.utils import common
+from alf.utils import common, profiling
 
 _POLL_SECONDS = 0.2
 _CLOSE_SECONDS = 10.0
@@ -152,8 +152,9 @@ class AsyncUnroller:
             num_steps = min(max(0, self.get_queue_size() - num_look_ahead), max_unroll_length)
         if num_steps == 0 or self._started is None:
             return []
-        while not self._queue.wait(num_steps + num_look_ahead, _POLL_SECONDS):
-            self._check_alive()
+        with profiling.scope("waiting"):
+            while not self._queue.wait(num_steps + num_look_ahead, _POLL_SECONDS):
+                self._check_alive()
         experience, inputs, version = self._queue.take(num_steps, num_look_ahead)
         if not self._started.is_transformed:
             inputs = experience.time_step
@@ -179,8 +180,9 @@ class AsyncUnroller:
         if self._started is None:
             self._attach(wait=True)
             at_least = max(at_least, 1)
-        while not self._queue.wait(at_least + num_look_ahead, _POLL_SECONDS):
-            self._check_alive()
+        with profiling.scope("waiting"):
+            while not self._queue.wait(at_least + num_look_ahead, _POLL_SECONDS):
+                self._check_alive()
         available = self.get_queue_size() - num_look_ahead
         return max(0, min(available, self._config.max_unroll_length or available))
 

@@ -7,6 +7,9 @@ from absl import logging
 
 from alf.config_util import configurable
 
+# The modes of torch.compile; "trace" runs what would be compiled as it is, to see where a difference comes from.
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "trace")
+
 
 @configurable
 @dataclasses.dataclass(kw_only=True)
@@ -18,6 +21,12 @@ class TrainerConfig:
 
     ``whole_replay_buffer_training`` and ``clear_replay_buffer`` together keep the last unroll only, whatever
     ``replay_buffer_length`` says; a warning tells if it says something else.
+
+    With ``unroll_halves`` the policy is called for one half of the environments while worker processes step the other.
+    It pays where acting takes about as long as stepping and half a batch takes clearly less than a whole one, as with
+    images on a CPU. It is not chosen automatically: a policy that is called for halves draws other random numbers, and
+    what was measured must not decide the results of a seed. Needs an even number of environments that
+    ``FastParallelEnvironment`` steps; those that it steps in this process give the same results, and gain nothing.
 
     Raises:
         ValueError: for a value out of its range or values that contradict each other, saying which and what to set.
@@ -35,6 +44,7 @@ class TrainerConfig:
 
     # -- unroll
     unroll_length: float = 8  # steps of each environment per iteration; a fraction is met on average
+    unroll_halves: bool = False  # act for one half of the environments while workers step the other; see below
     unroll_with_grad: bool = False  # keep the graph of an off-policy unroll
     use_root_inputs_for_after_train_iter: bool = True  # give `after_train_iter` the time steps; False saves memory
     async_unroll: bool = False  # unroll in a process of its own
@@ -49,6 +59,9 @@ class TrainerConfig:
 
     # -- checkpoints
     num_checkpoints: int = 10  # how many over the run
+    num_checkpoints_to_keep: Optional[int] = None  # newest ones; None: num_checkpoints, at least 10. The best stays too
+    max_checkpoint_failures: Optional[int] = None  # saves that fail in a row before training ends; None: it goes on
+    leave_within_seconds: float = 30.0  # of SIGTERM: an iteration that takes longer is given up, and nothing is saved
     confirm_checkpoint_upon_crash: bool = True  # published name; a crash never asks here, it leaves the last checkpoint
     no_thread_env_for_conf: bool = False  # do not make an environment only to list its configs
 
@@ -101,18 +114,23 @@ class TrainerConfig:
     visualize_alf_tree: bool = False  # draw the algorithm tree
     non_finite: str = "raise"  # a loss or gradient that is NaN or infinite: "raise", or "skip_update" and count it
     replay_ratio: Optional[float] = None  # steps learned / steps collected, instead of num_updates_per_train_iter
+    compile: Optional[str] = None  # compile updates: "default" or another of COMPILE_MODES; see docs/compile.md
 
     def __post_init__(self):
         self._check_choice("ml_type", ("rl", "sl"))
         self._check_choice("non_finite", ("raise", "skip_update"))
+        self._check_choice("compile", (None, *COMPILE_MODES))
         for name in ("num_iterations", "num_env_steps", "unroll_length", "num_checkpoints", "initial_collect_steps",
                      "summaries_flush_secs", "num_eval_episodes", "rl_train_after_update_steps",
-                     "ddp_paras_check_interval", "max_unroll_length", "unroll_step_interval"):
+                     "ddp_paras_check_interval", "max_unroll_length", "unroll_step_interval", "leave_within_seconds"):
             self._check_at_least(name, 0)
         for name in ("summary_interval", "eval_interval", "num_updates_per_train_iter", "replay_buffer_length",
                      "num_eval_environments", "metric_min_buffer_size", "unroll_queue_size",
                      "unroll_parameter_update_period", "rl_train_every_update_steps", "summary_max_queue"):
             self._check_at_least(name, 1)
+        for name in ("num_checkpoints_to_keep", "max_checkpoint_failures"):
+            if getattr(self, name) is not None:
+                self._check_at_least(name, 1)
         for name in ("num_evals", "num_summaries", "mini_batch_length", "mini_batch_size", "offline_buffer_length"):
             if getattr(self, name) is not None:
                 self._check_at_least(name, 1)
@@ -142,6 +160,8 @@ class TrainerConfig:
                                  f"{self.replay_buffer_length}, for longer sequences are never stored, got {length}.")
         if self.offline_buffer_dir is not None:
             self._check_offline()
+            if self.compile is not None:
+                self._refuse("compile", "None with offline_buffer_dir, whose updates are not compiled")
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         if self.keeps_last_unroll and self.replay_buffer_length not in (defaults["replay_buffer_length"],
                                                                    self.unroll_length + 1):

@@ -281,6 +281,10 @@ class DdpgAlgorithm(OffPolicyAlgorithm):
         """Return the state of the target critics after ``action`` was done."""
         return self._target_critic_networks((observation, action), state)[1] if flatten(state) else state
 
+    def update_kind(self) -> tuple:
+        """Return ``()``: an update is nothing but tensor operations."""
+        return ()
+
     def train_step(self, inputs: TimeStep, state: DdpgState, rollout_info: DdpgInfo) -> AlgStep:
         """Return what the losses need of a stored step.
 

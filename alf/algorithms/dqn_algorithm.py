@@ -235,6 +235,10 @@ class DqnAlgorithm(SacAlgorithm):
 
     # ---- training ------------------------------------------------------------------------------------------------
 
+    def update_kind(self) -> tuple:
+        """Return ``()``: an update is nothing but tensor operations."""
+        return ()
+
     def train_step(self, inputs: TimeStep, state: DqnState, rollout_info: DqnInfo) -> AlgStep:
         """Return the value of a stored action and the target network's value of the best one.
 

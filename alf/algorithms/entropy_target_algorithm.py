@@ -121,6 +121,10 @@ class EntropyTargetAlgorithm(_EntropyWeight):
         self._fast_update_rate = float(fast_update_rate)
         self._min_log_alpha = float(np.log(min_alpha))
 
+    def update_kind(self) -> tuple:
+        """Return ``()``: an update is nothing but tensor operations."""
+        return ()
+
     def calc_loss(self, info: EntropyTargetInfo, valid_mask: Optional[torch.Tensor] = None) -> LossInfo:
         """Return ``-alpha * entropy`` ``[T, B]`` with alpha adjusted to the mean entropy of these steps.
 
@@ -184,6 +188,10 @@ class NestedEntropyTargetAlgorithm(_EntropyWeight):
         parts = zip(self._parts, flatten(distribution), strict=True)
         return AlgStep(info=[part.train_step((dist, step_type)).info for part, dist in parts])
 
+    def update_kind(self) -> tuple:
+        """Return ``()``: an update is nothing but tensor operations."""
+        return ()
+
     def calc_loss(self, info: list, valid_mask: Optional[torch.Tensor] = None) -> LossInfo:
         """Return the sum of the losses ``[T, B]`` of the parts."""
         losses = [part.calc_loss(part_info, valid_mask) for part, part_info in zip(self._parts, info, strict=True)]
@@ -219,6 +227,10 @@ class SGDEntropyTargetAlgorithm(_EntropyWeight):
         self._log_alpha = torch.nn.Parameter(torch.tensor(float(np.log(initial_alpha))))
         self._averager = ScalarWindowAverager(window_size)
         self._target_entropy = _default_entropies(action_spec, target_entropy, dist_utils.calc_default_target_entropy)
+
+    def update_kind(self) -> tuple:
+        """Return ``()``: an update is nothing but tensor operations."""
+        return ()
 
     def calc_loss(self, info: EntropyTargetInfo) -> LossInfo:
         """Return ``-alpha * entropy`` and the loss of alpha, ``[T, B]``."""

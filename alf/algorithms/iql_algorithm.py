@@ -216,6 +216,10 @@ class IqlAlgorithm(OffPolicyAlgorithm):
 
     # ---- training ------------------------------------------------------------------------------------------------
 
+    def update_kind(self) -> tuple:
+        """Return ``()``: an update is nothing but tensor operations."""
+        return ()
+
     def train_step(self, inputs: TimeStep, state: IqlState, rollout_info: IqlInfo) -> AlgStep:
         """Return the values of the stored action, and how probable it is.
 

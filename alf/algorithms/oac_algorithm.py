@@ -102,6 +102,10 @@ class OacAlgorithm(SacAlgorithm):
         self._explore_delta = explore_delta
         self._beta_ub = beta_ub
 
+    def update_kind(self) -> tuple:
+        """Return ``()``: an update is nothing but tensor operations."""
+        return ()
+
     def _upper_bound(self, values: torch.Tensor) -> torch.Tensor:
         """Return the upper bound ``[B]`` of the value, Eq. (3) of the paper, from values ``[B, n]`` or ``[B, n, R]``.
 
@@ -126,7 +130,7 @@ class OacAlgorithm(SacAlgorithm):
             means = prepare_critic_action([normal.loc for normal in normals])
             action = structure.unflatten(
                 [dist_transform_action(mean, leaf) for mean, leaf in zip(means, leaves, strict=True)])
-            values, _ = self._values(self._critic_networks, observation, action, state.critics)
+            values, _ = self._critic_networks((observation, action), state=state.critics)
             gradients = action_gradient(self._upper_bound(values), means)
         scales = [normal.scale for normal in normals]
         shifts = optimistic_shift(gradients, scales, self._explore_delta)

@@ -6,6 +6,7 @@ unroll.
 
 from typing import Callable
 
+from alf.algorithms._training.sequences import unfold_time
 from alf.algorithms.actor_critic_algorithm import ActorCriticAlgorithm, ActorCriticInfo, ActorCriticState
 from alf.algorithms.actor_critic_loss import ActorCriticLoss
 from alf.algorithms.algorithm import Loss
@@ -37,6 +38,10 @@ class PPOAlgorithm(ActorCriticAlgorithm):
     def on_policy(self) -> bool:
         """False: an unroll is trained on several times, without its graph."""
         return False
+
+    def update_kind(self) -> tuple:
+        """Return ``()``: an update is nothing but tensor operations."""
+        return ()
 
     def preprocess_experience(self, root_inputs: TimeStep, rollout_info: ActorCriticInfo, batch_info: Nest):
         """Return inputs and info with returns and advantages, without the last step, which is bootstrapped from.
@@ -72,3 +77,20 @@ class PPOAlgorithm(ActorCriticAlgorithm):
             output=rollout_info.action,
             state=ActorCriticState(actor=actor_state, value=value_state),
             info=rollout_info._replace(action_distribution=action_distribution, value=value))
+
+    def train_sequence(self, inputs: TimeStep, rollout_info: PPOInfo, state: Nest = ()) -> PPOInfo:
+        """Return the infos of :meth:`train_step` for all steps: of what is stored, only observations are folded.
+
+        Args:
+            inputs: time steps ``[T, B, ...]``.
+            rollout_info: infos of the steps ``[T, B, ...]``, with returns and advantages.
+            state: ``()``; recurrent networks go step by step.
+        """
+        if type(self).train_step is not PPOAlgorithm.train_step:
+            return super().train_sequence(inputs, rollout_info)
+        observation = map_structure(lambda leaf: leaf.flatten(0, 1), inputs.observation)
+        state = self.get_initial_train_state(1)
+        value, _ = self._value_network(observation, state=state.value)
+        action_distribution, _ = self._actor_network(observation, state=state.actor)
+        action_distribution, value = unfold_time((action_distribution, value), inputs.step_type.shape)
+        return rollout_info._replace(action_distribution=action_distribution, value=value)

@@ -10,7 +10,7 @@ from alf.data_structures import LossInfo, StepType
 from alf.nest import Nest
 from alf.utils import common, value_ops
 from alf.utils.losses import element_wise_squared_loss
-from alf.utils.schedulers import as_scheduler
+from alf.utils.schedulers import as_scheduler, read_scheduler
 
 _LAST = int(StepType.LAST)
 
@@ -66,6 +66,16 @@ class PPOLoss(ActorCriticLoss):
         self._log_prob_clipping = log_prob_clipping
         self._check_numerics = check_numerics
 
+    def update_kind(self) -> tuple:
+        """Return ``()``: an update is nothing but tensor operations.
+
+        Raises:
+            NotImplementedError: with ``check_numerics``, which looks at each result.
+        """
+        if self._check_numerics:
+            raise NotImplementedError("PPOLoss.check_numerics=True looks at the numbers in each update")
+        return ()
+
     @property
     def compute_advantages_internally(self) -> bool:
         """Whether advantages are computed from the values of this update rather than those of the unroll."""
@@ -97,7 +107,7 @@ class PPOLoss(ActorCriticLoss):
             action=info.action,
             clipping_mode="double_sided",
             scope=self._name,
-            importance_ratio_clipping=self._importance_ratio_clipping(),
+            importance_ratio_clipping=read_scheduler(self._importance_ratio_clipping),
             log_prob_clipping=self._log_prob_clipping,
             check_numerics=self._check_numerics,
             debug_summaries=self._debug_summaries,

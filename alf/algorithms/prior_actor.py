@@ -156,6 +156,10 @@ class UniformPriorActor(_PriorActor):
                  name: str = "UniformPriorActor"):
         super().__init__(observation_spec, action_spec, debug_summaries, name)
 
+    def update_kind(self) -> tuple:
+        """Return ``()``: an update is nothing but tensor operations."""
+        return ()
+
     def train_step(self, inputs: TimeStep, state: Nest, rollout_info: Nest = None) -> AlgStep:
         """Return the prior as output; see :meth:`predict_step`.
 
@@ -197,6 +201,10 @@ class SameActionPriorActor(_PriorActor):
         super().__init__(observation_spec, action_spec, debug_summaries, name)
         self._same_action_noise = same_action_noise
         self._same_action_prob = same_action_prob
+
+    def update_kind(self) -> tuple:
+        """Return ``()``: an update is nothing but tensor operations."""
+        return ()
 
     def train_step(self, inputs: TimeStep, state: Nest, unroll_info: Nest = ()) -> AlgStep:
         """Return the prior as output; see :meth:`predict_step`.

@@ -104,6 +104,10 @@ class QrsacAlgorithm(SacAlgorithm):
             name=name)
         self._min_critic_by_critic_mean = min_critic_by_critic_mean
 
+    def update_kind(self) -> tuple:
+        """Return ``()``: an update is nothing but tensor operations."""
+        return ()
+
     def _lowest(self, values: torch.Tensor) -> torch.Tensor:
         """Return the lowest quantiles ``[B, ..., m]`` of those ``[B, n, ..., m]`` of the replicas."""
         return pessimistic_quantiles(values, self._min_critic_by_critic_mean, self._reward_weights)

@@ -10,7 +10,7 @@ the last steps of a sequence have targets of fewer steps, so that all steps afte
 The architecture is that of ``q_network_cls``: a dueling head is not a part of the algorithm.
 """
 
-from typing import Callable, Optional, Union
+from typing import Callable, Hashable, Optional, Union
 
 import torch
 import torch.nn.functional as F
@@ -228,6 +228,15 @@ class R2d2Algorithm(OffPolicyAlgorithm):
     def trains_sequences(self) -> bool:
         """True: whole sequences go through the network at once."""
         return True
+
+    def update_kind(self) -> Hashable:
+        """Not offered.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("where the episodes in a batch end decides in which pieces its sequences go through "
+                                  "the network")
 
     def train_step(self, inputs: TimeStep, state: Nest, rollout_info: Nest) -> AlgStep:
         """Not offered: burn-in and targets need whole sequences.

@@ -3,9 +3,11 @@
 from typing import Any, Callable, Dict, List, Optional, Union
 
 import torch
+from absl import logging
 from torch import nn
 
 from alf import summary
+from alf.algorithms._training.checkpoint import num_environments_of
 from alf.algorithms._training.offline import OfflineReplay
 from alf.algorithms._training.replay import LastUnroll, Replay
 from alf.algorithms._training.unroll import Unroll
@@ -17,7 +19,7 @@ from alf.data_structures import AlgStep, BasicRLInfo, Experience, LossInfo, Step
 from alf.metrics import StepMetric, metrics, update_metrics
 from alf.nest import Nest, flatten, map_structure
 from alf.tensor_specs import TensorSpec
-from alf.utils import common, dist_utils, spec_utils, summary_utils
+from alf.utils import common, dist_utils, profiling, spec_utils, summary_utils
 from alf.utils.summary_utils import record_time
 
 _FIRST = int(StepType.FIRST)
@@ -258,13 +260,15 @@ class RLAlgorithm(Algorithm):
             experience, inputs, rollout_info_spec = unroll.run(unroll_length, with_last_step=at_once)
         if not self.on_policy:
             with record_time("time/unroll_store_exp"):
-                self._store(common.detach(experience), rollout_info_spec)
+                has_graph = torch.is_grad_enabled()
+                self._store(common.detach(experience) if has_graph else experience, rollout_info_spec)
         time_steps = experience.time_step
         self._unmeasured.append(map_structure(lambda leaf: leaf[:-1], time_steps) if at_once else time_steps)
         self._unmeasured_env_steps += int((self._unmeasured[-1].step_type != _FIRST).sum())
         # Metrics cost nearly the same for one step as for many: those of short unrolls are taken together.
         if len(self._unmeasured) * unroll_length >= _STEPS_MEASURED_TOGETHER:
-            self._measure()
+            with profiling.scope("summaries"):
+                self._measure()
         rollout_info = dist_utils.params_to_distributions(experience.rollout_info, rollout_info_spec)
         return experience._replace(time_step=inputs, rollout_info=rollout_info)
 
@@ -273,16 +277,28 @@ class RLAlgorithm(Algorithm):
         if self._unroll is None:
             if self._env is None:
                 raise RuntimeError(f"{self.name}: only the root algorithm unrolls, and it needs env and config.")
+            if self._config.unroll_halves and self._env.num_parts != 2:
+                raise ValueError(f"TrainerConfig.unroll_halves=True: {type(self._env).__name__} cannot be stepped in "
+                                 "halves. Use FastParallelEnvironment, without batched_wrappers, or set it to False.")
             settings = dict(
                 keep_state=self.need_full_rollout_state() and not self.on_policy,
                 overwrite_policy_output=self._overwrite_policy_output)
             if self._config.async_unroll:
                 self._unroll = AsyncUnroller(self, self._config, **settings)
             else:
-                self._unroll = Unroll(self, self._env, **settings)
+                self._unroll = Unroll(self, self._env, steps_ahead=self._may_step_ahead(), **settings)
                 self._unroll.load_state_dict(self._loaded_unroll)
                 self._loaded_unroll = {}
         return self._unroll
+
+    def _may_step_ahead(self) -> bool:
+        """Return whether training gives the same results while environments make the step after the unroll.
+
+        It must not wait for that step, nor may data transformers have seen it, whose statistics it reads, and the
+        environments are not to be told of a progress that comes after it.
+        """
+        transforms = self._data_transformer is not None and bool(self._data_transformer.state_dict())
+        return not (self._trains_on_unroll or transforms or self._config.sync_progress_to_envs)
 
     @property
     def _trains_on_unroll(self) -> bool:
@@ -368,8 +384,9 @@ class RLAlgorithm(Algorithm):
         self._set_mode(on_policy)
         with torch.set_grad_enabled(on_policy or self._config.unroll_with_grad):
             experience = self.unroll(unroll_length)
-        self.summarize_rollout(experience)
-        self.summarize_metrics()
+        with profiling.scope("summaries"):
+            self.summarize_rollout(experience)
+            self.summarize_metrics()
         return experience
 
     def _set_mode(self, training: bool) -> None:
@@ -397,12 +414,28 @@ class RLAlgorithm(Algorithm):
         return {"unroll_carry": self._unroll_carry, "unroll": present, **replay, **offline}
 
     @property
+    def num_stored_steps(self) -> int:
+        """Number of steps in the replay buffer, of all environments; 0 without one."""
+        return self._replay.total_size if isinstance(self._replay, Replay) else 0
+
+    @property
     def goes_on_exactly(self) -> bool:
         """Whether the unroll begins where a checkpoint left its environments."""
         return bool(self._loaded_unroll)
 
     def load_rollout_state_dict(self, state: Dict[str, Any]) -> None:
-        """Take over what :meth:`rollout_state_dict` returned."""
+        """Take over what :meth:`rollout_state_dict` returned.
+
+        Of another number of environments, unroll and replay are not taken over, which is told: new episodes begin, and
+        the replay buffer is empty.
+        """
+        saved = num_environments_of(state)
+        if saved is not None and self._env is not None and saved != self._env.batch_size:
+            replay = (", and the replay buffer begins empty: training collects initial_collect_steps again before it "
+                      "goes on to learn" if state.get("_replay_buffer") else "")
+            logging.warning("%d environments in the checkpoint, %d now: new episodes begin%s.", saved,
+                            self._env.batch_size, replay)
+            state = {**state, "unroll": {}, "_replay_buffer": {}}
         self._unroll_carry = state["unroll_carry"]
         self._loaded_unroll = state["unroll"]
         if isinstance(self._replay, Replay):

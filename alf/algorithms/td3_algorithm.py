@@ -148,6 +148,10 @@ class Td3Algorithm(DdpgAlgorithm):
     def _trains_actor(self) -> bool:
         return (self._num_updates + 1) % self._policy_update_period == 0
 
+    def update_kind(self) -> Tuple[bool]:
+        """Return whether the next update trains the actor."""
+        return (self._trains_actor(), )
+
     def after_update(self, root_inputs: TimeStep, info: DdpgInfo) -> None:
         """Count the update; after one of the actor, move the targets.
 

@@ -3,20 +3,73 @@
 import contextlib
 import os
 import sys
-from typing import Callable, Iterator, List
+from typing import Callable, Iterator, List, Union
 
 from absl import app, flags
 
 FLAGS = flags.FLAGS
 
 
-def define_run_flags(conf_help: str) -> None:
-    """Define the flags of every command: ``--root_dir``, ``--conf``, ``--conf_param``."""
+def define_run_flags(conf_help: str, needs_root_dir: bool = True) -> None:
+    """Define the flags of every command: ``--root_dir``, ``--conf``, ``--conf_param``.
+
+    Args:
+        conf_help: what ``--conf`` means to the command.
+        needs_root_dir: whether ``--root_dir`` must always be given.
+    """
     flags.DEFINE_string("root_dir", os.environ.get("TEST_UNDECLARED_OUTPUTS_DIR"),
                         "Directory of the run: everything it writes.")
     flags.DEFINE_string("conf", None, conf_help)
     flags.DEFINE_multi_string("conf_param", None, "A value that wins over the conf: 'name=expression'.")
-    flags.register_validator("root_dir", bool, "expected the directory of the run, which this flag must name")
+    if needs_root_dir:
+        flags.register_validator("root_dir", bool, "expected the directory of the run, which this flag must name")
+
+
+class _CountParser(flags.ArgumentParser):
+    """Reads the value of a flag that may have none."""
+
+    def parse(self, argument):
+        """Return the number; 0 without one, None for ``--noname``."""
+        if argument in ("true", "false", None):
+            return 0 if argument == "true" else None
+        if not str(argument).isdecimal() or int(argument) < 1:
+            raise ValueError(f"expected nothing or a number of at least 1, got {argument!r}")
+        return int(argument)
+
+    def flag_type(self) -> str:
+        """Return what is shown as the type."""
+        return "number that may be left out"
+
+
+class _OptionalCount(flags.Flag):
+    """A flag that may stand alone, ``--name``, or have a number, ``--name=5``."""
+
+    def __init__(self, name: str, help_text: str):
+        super().__init__(_CountParser(), None, name, None, help_text)
+        self.boolean = True
+
+
+def define_optional_count(name: str, help_text: str) -> None:
+    """Define ``--name`` or ``--name=N``: None if it is not given, 0 without a number.
+
+    Args:
+        name: of the flag.
+        help_text: what it does, N being the number.
+    """
+    flags.DEFINE_flag(_OptionalCount(name, help_text))
+
+
+def define_checkpoint_flag() -> None:
+    """Define ``--checkpoint_step``."""
+    flags.DEFINE_string("checkpoint_step", "latest", "Iteration of the checkpoint, or 'best', that of the highest "
+                        "return in an evaluation while training, or 'latest'.")
+    flags.register_validator("checkpoint_step", lambda step: step in ("latest", "best") or step.isdecimal(),
+                             "expected the number of an iteration, 'best' or 'latest'")
+
+
+def checkpoint_step() -> Union[int, str]:
+    """Return ``--checkpoint_step``: a number, "best" or "latest"."""
+    return int(FLAGS.checkpoint_step) if FLAGS.checkpoint_step.isdecimal() else FLAGS.checkpoint_step
 
 
 def root_dir() -> str:
@@ -59,7 +112,9 @@ def run(main: Callable[[List[str]], None]) -> None:
 
     def guarded(argv):
         if len(argv) > 1:
-            _fail(f"unknown argument {argv[1]!r}. See: python -m {_module_name()} --help", 2)
+            counts = [f"--{name}={argv[1]}" for name in FLAGS if isinstance(FLAGS[name], _OptionalCount)]
+            meant = f" Did you mean {' or '.join(counts)}?" if counts and argv[1].isdecimal() else ""
+            _fail(f"unknown argument {argv[1]!r}.{meant} See: python -m {_module_name()} --help", 2)
         try:
             from alf.trainers._run_log import start_console
             start_console(FLAGS.verbosity if FLAGS["verbosity"].present else 0)
@@ -102,6 +157,8 @@ def _fail_by(error: Exception) -> None:
 def _parse_flags(argv):
     try:
         return flags.FLAGS(argv)
+    except SystemExit:  # of --help; absl ends with 1
+        sys.exit(0)
     except flags.Error as error:
         _fail(f"{error}\nSee: python -m {_module_name()} --help", 2)
 

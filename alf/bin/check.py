@@ -86,6 +86,7 @@ def _check_conf(conf: str) -> None:
     """Check the environment of a conf; then make its algorithm and train a little, in a temporary directory."""
     import tempfile
 
+    from alf.bin._dry_run import told_specs
     from alf.config_helpers import close_env, environment_made_by, get_env, parse_config, use_random_seed
     from alf.config_util import get_config_value
     from alf.environments.utils import create_environment
@@ -100,8 +101,7 @@ def _check_conf(conf: str) -> None:
     try:
         with environment_made_by(make_env), tempfile.TemporaryDirectory() as root_dir:
             parse_config(conf, FLAGS.conf_param)
-            env = get_env()
-            print(f"observation: {env.observation_spec()}\naction: {env.action_spec()}\nreward: {env.reward_spec()}")
+            print(told_specs(get_env()))
             _train_a_little(root_dir, conf)
     finally:
         close_env()
@@ -110,6 +110,8 @@ def _check_conf(conf: str) -> None:
 def _train_a_little(root_dir: str, conf: str) -> None:
     """Make the algorithm as the trainer does, in one environment, and go on until the first update."""
     from alf.algorithms.config import TrainerConfig
+    from alf.bin._dry_run import told_optimizers, told_replay
+    from alf.config_util import get_config_value
     from alf.trainers.policy_trainer import RLTrainer
 
     config = TrainerConfig(root_dir=root_dir, conf_file=conf)
@@ -118,11 +120,7 @@ def _train_a_little(root_dir: str, conf: str) -> None:
     if config.async_unroll:
         config.async_unroll, config.unroll_length = False, config.unroll_length or config.sampled_length
     algorithm = RLTrainer(config).algorithm
-    for told in algorithm.get_optimizer_info():
-        names = set(told["parameters"])
-        sizes = [p.numel() for name, p in algorithm.named_parameters() if name in names]
-        optimizer = "no optimizer" if told["optimizer"] == "None" else told["optimizer"].partition(" | ")[0] + ")"
-        print(f"{optimizer}: {len(sizes)} parameters, {sum(sizes):,} numbers")
+    print("\n".join(told_optimizers(algorithm)))
     num_learned = num_iterations = 0
     while not num_learned and num_iterations < 2 + config.sampled_length:
         num_learned = algorithm.train_iter()
@@ -131,21 +129,8 @@ def _train_a_little(root_dir: str, conf: str) -> None:
         raise RuntimeError(f"{algorithm.name}: nothing was learned in {num_iterations} iterations of one environment, "
                            f"with unroll_length={config.unroll_length} and mini_batch_length={config.sampled_length}.")
     print(f"update: learned {num_learned} steps in iteration {num_iterations}")
-    print(_told_replay(config, algorithm))
-
-
-def _told_replay(config, algorithm) -> str:
-    """Return how much memory the replay buffer takes with all environments."""
-    from alf.config_util import get_config_value
-
-    buffer = getattr(algorithm._replay, "buffer", None)
-    if buffer is None:
-        return "replay buffer: none, only the last unroll is kept"
     num_environments = get_config_value("create_environment.num_parallel_environments")
-    step_bytes = buffer._storage.layout.bytes_per_step  # with recurrent states, which not every step has
-    num_steps = num_environments * config.replay_buffer_length
-    return (f"replay buffer: about {num_steps * step_bytes / 2**20:,.1f} MiB: {num_environments} environments, "
-            f"{config.replay_buffer_length:,} steps of each, {step_bytes:,.0f} bytes a step")
+    print(told_replay(config, algorithm, num_environments))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ FLAGS = flags.FLAGS
 def _define_flags() -> None:
     _command.define_run_flags("Conf file; by default that of the run.")
     flags.adopt_module_key_flags(_command)
-    flags.DEFINE_integer("checkpoint_step", None, "Iteration of the checkpoint; by default the newest.")
+    _command.define_checkpoint_flag()
     flags.DEFINE_integer("random_seed", 0, "Seed of policy and environments.")
     flags.DEFINE_integer("num_episodes", 100, "Episodes to play.", lower_bound=1)
     flags.DEFINE_integer("num_environments", 10, "Environments to play them in, side by side.", lower_bound=1)
@@ -36,7 +36,7 @@ def main(_) -> None:
             root_dir,
             made.env,
             made.algorithm,
-            checkpoint_step="latest" if FLAGS.checkpoint_step is None else FLAGS.checkpoint_step,
+            checkpoint_step=_command.checkpoint_step(),
             num_episodes=FLAGS.num_episodes,
             render=False)
     returns = result.returns()

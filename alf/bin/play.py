@@ -10,7 +10,7 @@ FLAGS = flags.FLAGS
 def _define_flags() -> None:
     _command.define_run_flags("Conf file; by default that of the run.")
     flags.adopt_module_key_flags(_command)
-    flags.DEFINE_integer("checkpoint_step", None, "Iteration of the checkpoint; by default the newest.")
+    _command.define_checkpoint_flag()
     flags.DEFINE_integer("random_seed", None, "Seed; by default a new one every time.")
     flags.DEFINE_integer("num_episodes", 10, "Episodes to play.", lower_bound=1)
     flags.DEFINE_float("sleep_time_per_step", 0.01, "Seconds to wait after each shown step.", lower_bound=0)
@@ -44,7 +44,7 @@ def main(_) -> None:
             root_dir,
             made.env,
             made.algorithm,
-            checkpoint_step="latest" if FLAGS.checkpoint_step is None else FLAGS.checkpoint_step,
+            checkpoint_step=_command.checkpoint_step(),
             num_episodes=FLAGS.num_episodes,
             sleep_time_per_step=FLAGS.sleep_time_per_step,
             record_file=FLAGS.record_file,

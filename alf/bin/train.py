@@ -1,5 +1,7 @@
 """Trains as a conf says: ``python -m alf.bin.train --conf my_conf.py --root_dir out``. The same again resumes."""
 
+import gc
+import sys
 from typing import List, Optional
 
 from absl import flags
@@ -8,27 +10,40 @@ from alf.bin import _command
 
 FLAGS = flags.FLAGS
 
+_UNUSED_VALUES = 3  # exit code
+
 
 def _define_flags() -> None:
-    _command.define_run_flags("Conf file, or the name of an example. May be left out to resume a run.")
-    flags.adopt_module_key_flags(_command)
+    _command.define_run_flags("Conf file, or the name of an example. May be left out to resume a run.",
+                              needs_root_dir=False)
     flags.DEFINE_bool("force_torch_deterministic", True, "Use deterministic algorithms of PyTorch where there are any.")
     flags.DEFINE_integer("num_threads", 1, "Threads of PyTorch; one is quickest for small networks.", lower_bound=1)
+    _command.define_optional_count("profile", "Tell where the time goes, and write it to <root_dir>/profile: of N "
+                                   "iterations after a warm-up, or of about ten seconds. Training goes on.")
+    flags.adopt_module_key_flags(_command)
+    flags.DEFINE_bool("dry_run", False, "Make everything and train a little in a temporary directory; tell specs, "
+                      "parameters, memory, disk, speed and duration of the run.")
+    flags.DEFINE_bool("strict", False, f"End with exit code {_UNUSED_VALUES} if values of the conf were not used.")
+    flags.register_multi_flags_validator(
+        ["root_dir", "conf", "dry_run"], lambda values: values["root_dir"] or (values["dry_run"] and values["conf"]),
+        "expected the directory of the run (--root_dir); with --dry_run and --conf it may be left out")
 
 
-def train(root_dir: str, conf: str, conf_params: Optional[List[str]]) -> None:
+def train(root_dir: str, conf: str, conf_params: Optional[List[str]], profile: Optional[int] = None) -> None:
     """Train a run, or go on with it.
 
     Args:
         root_dir: its directory.
         conf: path of the conf.
         conf_params: ``name=expression`` strings that win over the conf.
+        profile: iterations to profile; 0: those of about ten seconds; None: no profile.
     """
     from alf.algorithms.config import TrainerConfig
     from alf.config_helpers import close_env, parse_config, use_random_seed
     from alf.trainers import _run_directory
     from alf.trainers.policy_trainer import RLTrainer
 
+    _collect_garbage_from_now()
     try:
         with _command.preparing():
             _run_directory.check_belongs_to(root_dir, conf)
@@ -37,13 +52,37 @@ def train(root_dir: str, conf: str, conf_params: Optional[List[str]]) -> None:
                 use_random_seed(earlier["seed"])
             parse_config(conf, conf_params)
             trainer = RLTrainer(TrainerConfig(root_dir=root_dir, conf_file=conf))
+        if profile is not None:
+            trainer.profile(profile or None)
         trainer.train()
     finally:
         close_env()
 
 
+def _collect_garbage_from_now() -> None:
+    """Begin to collect garbage, and leave what was imported out of it: it stays.
+
+    This must be before anything is made: processes that are forked collect garbage or not as this one does.
+    """
+    gc.freeze()
+    gc.enable()
+
+
+def _tell_unused() -> None:
+    """Leave with an exit code of its own if values of the conf were not used."""
+    from alf.config_util import get_inoperative_configs
+
+    unused = get_inoperative_configs(places=True)
+    if unused:
+        print("\n".join(["error: --strict: the conf sets values that nothing has used:",
+                         *(f"  {name} = {value!r}  ({place})" for name, value, place in unused),
+                         "Remove them, or see why what they are for was not made."]), file=sys.stderr, flush=True)
+        sys.exit(_UNUSED_VALUES)
+
+
 def main(_) -> None:
     """Read the flags and train."""
+    gc.disable()  # a hundred thousand objects are imported, none of them garbage, and looked through again and again
     import torch
 
     from alf.utils.common import keep_freed_memory
@@ -54,7 +93,15 @@ def main(_) -> None:
         # The same as use_deterministic_algorithms(True, warn_only=True), which takes a second to import the compiler.
         torch.set_deterministic_debug_mode("warn")
         torch.backends.cudnn.benchmark = False
-    train(_command.root_dir(), _command.conf_file(), FLAGS.conf_param)
+    if FLAGS.dry_run:
+        from alf.bin._dry_run import dry_run
+
+        _collect_garbage_from_now()
+        dry_run(_command.conf_file(), FLAGS.conf_param)
+    else:
+        train(_command.root_dir(), _command.conf_file(), FLAGS.conf_param, FLAGS.profile)
+    if FLAGS.strict:
+        _tell_unused()
 
 
 if __name__ == "__main__":

@@ -39,6 +39,13 @@ class AlfEnvironment(abc.ABC):
     #: For how many further ``step`` calls the leaves of a returned TimeStep stay untouched; None: for ever.
     num_valid_steps: int | None = None
 
+    #: Of how many equal parts of the batch each can be stepped by itself, with ``step_async(action, part)`` and
+    #: ``step_wait(part)``; 1: only all together.
+    num_parts: int = 1
+
+    #: Whether all of a step is made between ``step_async`` and ``step_wait``, while this process does something else.
+    steps_in_background: bool = False
+
     #: Whether ``step`` after ``LAST`` starts a new episode by itself.
     auto_reset: bool = True
 

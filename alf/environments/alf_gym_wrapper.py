@@ -178,6 +178,9 @@ class AlfGymWrapper(AlfEnvironment):
         if mode != env.render_mode:
             modes = env.metadata.get("render_modes", [])
             if mode not in modes:
+                if not modes:
+                    raise ValueError(f"{self._name}: cannot draw: its metadata['render_modes'] is empty. Do without "
+                                     "pictures (alf.bin.play --norender, alf.bin.evaluate), or give it render().")
                 raise ValueError(f"{self._name}: expected a render mode of {modes}, got {mode!r}.")
             env.unwrapped.render_mode = mode
         return env.render()

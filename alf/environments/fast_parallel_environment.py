@@ -13,18 +13,25 @@ from alf.data_structures import TimeStep
 from alf.device_ctx import get_default_device
 from alf.environments._pool import _backend, _placement
 from alf.environments._pool._action_writer import ActionWriter
+from alf.environments._pool._disturbance import Surroundings
+from alf.environments._pool._errors import WorkerDiedError  # noqa: F401  (public here)
 from alf.environments._pool._host import Share
+from alf.environments._pool._latency import LatencyWatch
 from alf.environments._pool._local_share import LocalShare
+from alf.environments._pool._processes import PoolOptions
 from alf.environments._pool._ring import TimeStepRing
 from alf.environments._pool._segment import Layout, Segment, Specs
 from alf.environments._pool._worker import ALL_PARTS, RESET, STEP, build_env, call_env
-from alf.environments._pool._worker_pool import PoolOptions, WorkerPool
+from alf.environments._pool._worker_pool import WorkerPool
+from alf.environments._rows import LAST
 from alf.environments.alf_environment import AlfEnvironment
 
 logger = logging.getLogger(__name__)
 
 # An environment that takes longer to make is not made a second time only to be measured.
 _CHEAP_CONSTRUCTION_SECONDS = 1.0
+# How often it is looked at how long steps take and how much memory workers have.
+_LOOK_INTERVAL_SECONDS = 2.0
 
 
 @configurable
@@ -52,10 +59,13 @@ class FastParallelEnvironment(AlfEnvironment):
 
     An exception of an environment is raised by ``step_wait`` with its own class, a note that names the
     environment, and the traceback from the worker as its cause; ``reset`` starts anew after it. A worker that
-    ends, or does not answer in time, raises ``WorkerDiedError``, after which the environment is closed. With
-    ``on_worker_death="restart"`` its environments are made again instead. The episodes they were in end with
-    ``LAST``, ``discount`` 1 and reward 0 at the last observation that is known, so that no return is carried
-    across the gap, and ``interrupted_envs`` names them.
+    ends, or does not answer in time, raises ``WorkerDiedError``, after which the environment is closed.
+
+    With ``on_worker_death="restart"`` the environments of a worker that fails in any of these ways are made again
+    instead, in a new process and with other seeds, and ``interrupted_envs`` names them. What their last actions led to
+    is not known. So their episodes end at the time steps before, those from which the lost step set out: in the
+    tensors that were returned these become ``LAST``, and the lost step itself returns ``FIRST`` of new episodes.
+    Nothing is made up and no return is carried across the gap, for losses leave out what begins at ``LAST``.
 
     Args:
         env_constructors: callables ``constructor(env_id=i)`` (or without arguments) that return
@@ -73,11 +83,14 @@ class FastParallelEnvironment(AlfEnvironment):
         num_workers: number of worker processes; 0: everything in the main process; None: decided by
             measuring.
         main_steps: whether the main process steps a share while it waits; None: yes where the batch is one
-            part and ``num_workers`` is not given. Say False for environments that disturb their process.
+            part and ``num_workers`` is not given. Say False for environments that disturb their process: what they
+            do to its random numbers or threads, or a crash, would befall the training itself.
         num_parts: number of equal parts of the batch that can be stepped by themselves.
         num_ring_rows: number of time steps kept, at least 2.
-        on_worker_death: ``"raise"`` or ``"restart"``.
-        max_restarts: number of restarts after which a lost worker raises all the same.
+        on_worker_death: ``"raise"`` or ``"restart"``; the latter leaves no environment in the main process.
+        max_restarts: number of restarts within ``restart_window_seconds`` after which a lost worker raises all the
+            same. It also does when all workers were killed at once, for then the machine is short of memory.
+        restart_window_seconds: length of that time.
         step_timeout_seconds: time after which a worker counts as hanging in a step.
         reset_timeout_seconds: the same for resets, construction and calls.
         backend: ``"native"``, ``"python"``, or None for the native one where it was built.
@@ -101,6 +114,7 @@ class FastParallelEnvironment(AlfEnvironment):
         num_ring_rows: int = 4,
         on_worker_death: str = "raise",
         max_restarts: int = 3,
+        restart_window_seconds: float = 600.0,
         step_timeout_seconds: float = 60.0,
         reset_timeout_seconds: float = 300.0,
         backend: str | None = None,
@@ -109,16 +123,26 @@ class FastParallelEnvironment(AlfEnvironment):
         self._num_spares = num_spare_envs_for_reload
         self._num_envs = len(constructors) - num_spare_envs_for_reload
         self._num_parts = num_parts
-        self._check_arguments(start_method, num_workers, on_worker_death)
+        if blocking:
+            num_workers = 0
+        self._check_arguments(start_method, num_workers, main_steps, on_worker_death)
         self._constructors = constructors[: self._num_envs]
         self._spare_constructors = constructors[self._num_envs :]
         self._num_ring_rows = max(2, num_ring_rows)
         self._device = get_default_device()
         self._backend = _backend.resolve(backend)
 
-        if blocking:
-            num_workers = 0
+        surroundings = Surroundings()
         probe, step_seconds = self._probe(measure=num_workers is None and self._num_envs > 1)
+        changed = surroundings.restore()
+        if changed:
+            logger.warning(
+                "FastParallelEnvironment: environment 0 has changed %s of this process, which is set back. Unless "
+                "num_workers or main_steps is given, all environments are stepped in workers.",
+                " and ".join(changed),
+            )
+        self._must_leave_main = num_workers is None and not main_steps and bool(changed)
+        self._must_leave_main |= on_worker_death == "restart"
         self.placement = self._place(num_workers, main_steps, step_seconds)
         logger.info("FastParallelEnvironment: %s", self.placement.describe(self._num_envs))
         self._batch_size = self._num_envs * self._specs.rows_per_env
@@ -130,6 +154,7 @@ class FastParallelEnvironment(AlfEnvironment):
             torch_num_threads=torch_num_threads_per_env,
             on_worker_death=on_worker_death,
             max_restarts=max_restarts,
+            restart_window_seconds=restart_window_seconds,
             step_timeout_seconds=step_timeout_seconds,
             reset_timeout_seconds=reset_timeout_seconds,
         )
@@ -138,15 +163,19 @@ class FastParallelEnvironment(AlfEnvironment):
         self._local: LocalShare | None = None
         self._ring: TimeStepRing | None = None
         self._counts = [0] * num_parts  # time steps of each part so far
+        self._next_look = 0.0  # on the monotonic clock
         self._pending: set[int] = set()  # parts (or ALL_PARTS) between step_async and step_wait
         self._must_reset = True
+        self._returned: list[Any] = []  # step types of the latest time step of each part, where they are copies
         self._is_started = self._is_closed = False
         self._probe_env = probe
         self.start()
 
     # --- construction ---
 
-    def _check_arguments(self, start_method: str, num_workers: int | None, on_worker_death: str) -> None:
+    def _check_arguments(
+        self, start_method: str, num_workers: int | None, main_steps: bool | None, on_worker_death: str
+    ) -> None:
         if self._num_envs < 1:
             raise ValueError(
                 f"FastParallelEnvironment.env_constructors: expected at least one environment beside the "
@@ -165,6 +194,11 @@ class FastParallelEnvironment(AlfEnvironment):
             raise ValueError(
                 f"FastParallelEnvironment.on_worker_death: expected 'raise' or 'restart', got "
                 f"{on_worker_death!r}."
+            )
+        if on_worker_death == "restart" and (num_workers == 0 or main_steps):
+            raise ValueError(
+                "FastParallelEnvironment.on_worker_death: 'restart' needs all environments in workers, for those in "
+                f"the main process cannot be made again; got num_workers={num_workers} and main_steps={main_steps}."
             )
         if num_workers is not None and num_workers < 0:
             raise ValueError(
@@ -204,8 +238,13 @@ class FastParallelEnvironment(AlfEnvironment):
     ) -> _placement.Placement:
         cores = _placement.usable_cores()
         if num_workers is None:
-            may_step = self._num_parts == 1 if main_steps is None else main_steps
-            return _placement.choose(self._num_envs // self._num_parts, step_seconds, cores, may_step)
+            if self._num_parts > 1 and main_steps is None:
+                chosen = _placement.choose_beside_acting(self._num_envs // self._num_parts, step_seconds, cores)
+            else:
+                may_step = (main_steps is None or main_steps) and not self._must_leave_main
+                chosen = _placement.choose(self._num_envs // self._num_parts, step_seconds, cores, may_step)
+            needs_worker = self._must_leave_main and not chosen.num_workers
+            return _placement.Placement(1, False, step_seconds, cores) if needs_worker else chosen
         num_workers = min(num_workers, self._num_envs // self._num_parts - bool(main_steps))
         if num_workers <= 0:
             return _placement.Placement(0, True, step_seconds, cores)
@@ -252,6 +291,7 @@ class FastParallelEnvironment(AlfEnvironment):
             self._local.attach(views)
         self._write_action = ActionWriter(self._specs.action, views.actions, self._num_parts)
         self._ring = TimeStepRing(self._specs, views, self._num_parts, self._device)
+        self._latency = LatencyWatch(views.step_seconds)
 
     # --- stepping ---
 
@@ -318,6 +358,7 @@ class FastParallelEnvironment(AlfEnvironment):
         Returns:
             The time step ``[B, ...]``, or ``[B / num_parts, ...]`` with ``part``.
         """
+        self._check_open()
         part = ALL_PARTS if part is None else part
         if part not in self._pending:
             raise RuntimeError(
@@ -327,9 +368,23 @@ class FastParallelEnvironment(AlfEnvironment):
         count = self._counts[0 if part == ALL_PARTS else part]
         self._finish(STEP, part, count % self._num_ring_rows)
         result = self._result(part)
-        if part == ALL_PARTS:
-            self._current_time_step = result
+        self._current_time_step = result if part == ALL_PARTS else None
         return result
+
+    def current_time_step(self) -> TimeStep:
+        """Return the time step of the latest ``reset`` or ``step``; resets an environment not yet started.
+
+        Raises:
+            RuntimeError: if the parts of the batch have made different numbers of steps.
+        """
+        if self._current_time_step is None and not self._must_reset:
+            if self._pending or len(set(self._counts)) > 1:
+                raise RuntimeError(
+                    f"FastParallelEnvironment.current_time_step: the parts have made different numbers of steps "
+                    f"{self._counts}, or are being stepped."
+                )
+            self._current_time_step = self._result(ALL_PARTS)
+        return super().current_time_step()
 
     def _run(self, command: int, part: int, ring_row: int) -> None:
         if self._pool is not None:
@@ -343,15 +398,41 @@ class FastParallelEnvironment(AlfEnvironment):
                 self._local.run(command, part, ring_row)
             if self._pool is not None:
                 self._pool.wait(part)
+                if self._pool.ended_rows:
+                    self._end_copies()
         except BaseException:
             self._must_reset = True
             if self._pool is not None and self._pool.is_closed:
                 self.close()
             raise
+        now = time.monotonic()
+        if now > self._next_look:
+            self._look(now)
+
+    def _end_copies(self) -> None:
+        """Let time steps that were returned as copies become LAST where those in shared memory have."""
+        rows, self._pool.ended_rows = self._pool.ended_rows, []
+        part_size = self._batch_size // self._num_parts
+        for row in rows if self._ring.copies else ():
+            self._returned[row // part_size][row % part_size] = LAST
+
+    def _look(self, now: float) -> None:
+        self._next_look = now + _LOOK_INTERVAL_SECONDS
+        if self._pool is not None:
+            self._pool.look_at_memory(now)
+        warning = self._latency.warning()
+        if warning:
+            logger.warning("FastParallelEnvironment: %s", warning)
 
     def _result(self, part: int) -> TimeStep:
         count = self._counts[0 if part == ALL_PARTS else part]
-        return self._ring.get(part, count % self._num_ring_rows)
+        result = self._ring.get(part, count % self._num_ring_rows)
+        if self._ring.copies:
+            if part == ALL_PARTS:
+                self._returned = list(result.step_type.chunk(self._num_parts))
+            else:
+                self._returned[part] = result.step_type
+        return result
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -427,6 +508,16 @@ class FastParallelEnvironment(AlfEnvironment):
     def num_parts(self) -> int:
         """Number of parts that can be stepped by themselves."""
         return self._num_parts
+
+    @property
+    def steps_in_background(self) -> bool:
+        """Whether workers step all environments, so that this process can do something else meanwhile.
+
+        Not where lost workers are replaced: the time step that a lost step sets out from becomes LAST, so it must not
+        be stored before that step has been made.
+        """
+        in_workers = self.placement.num_workers > 0 and not self.placement.main_steps
+        return in_workers and self._options.on_worker_death == "raise"
 
     @property
     def num_tasks(self) -> int:
@@ -537,11 +628,15 @@ class FastParallelEnvironment(AlfEnvironment):
             self._pool.seed(by_index)
 
     def get_state(self) -> list | None:
-        """Return the states of all environments, None if one has none or there are spare ones."""
-        if self._num_spares:
+        """Return the states of all environments, None if one has none or there are spare ones.
+
+        None also after workers are lost: if the environment was closed, or new environments have not begun an episode.
+        """
+        if self._num_spares or self._is_closed:
             return None
         states = self.call_envs_with_same_args("get_state")
-        return None if any(state is None for state in states) else states
+        is_known = self._pool is None or not self._pool.has_gaps
+        return states if is_known and all(state is not None for state in states) else None
 
     def set_state(self, state: list) -> None:
         """Bring all environments into the states that :meth:`get_state` returned.

@@ -69,6 +69,7 @@ def create_environment(
     batched_wrappers: Sequence[Callable] = (),
     *,
     num_workers: int | None = None,
+    num_parts: int | None = None,
     native: bool | str = "auto",
 ) -> AlfEnvironment:
     """Return a batched, tensor based environment.
@@ -97,6 +98,8 @@ def create_environment(
         seed: environment ``i`` is seeded with ``seed + i``; None draws a seed for each.
         batched_wrappers: called with the batched environment, one after another.
         num_workers: number of worker processes, for constructors that take it.
+        num_parts: number of equal parts of the batch that can be stepped by themselves, for constructors that take it;
+            None: as the constructor says. Not for evaluation.
         native: whether one native batch takes the place of Gymnasium's classic-control environments, with equal
             results (see ``suite_native``). ``"auto"``: where there is one that can do all that is configured; True:
             always, else an error; False: never. Evaluation and play always use Gymnasium, which can render.
@@ -124,7 +127,13 @@ def create_environment(
 
     plan = None
     if not for_evaluation and (native is True or not nonparallel):
-        pooled = _asked_of_pool(batch_size_per_env, num_spare_envs, parallel_environment_ctor, num_workers)
+        pooled = _asked_of_pool(
+            parallel_environment_ctor,
+            batch_size_per_env=batch_size_per_env,
+            num_spare_envs=num_spare_envs or None,
+            num_workers=num_workers,
+            num_parts=num_parts,
+        )
         plan = suite_native.pick(env_name, env_load_fn, native, pooled)
 
     if plan is not None:
@@ -160,6 +169,9 @@ def create_environment(
                 "environment: leave out batch_size_per_env and num_workers, or use "
                 "FastParallelEnvironment."
             )
+        if num_parts is not None and not for_evaluation:
+            if "num_parts" in inspect.signature(parallel_environment_ctor).parameters:
+                extra["num_parts"] = num_parts
         _warn_about_cores(num_environments, num_workers)
         env = parallel_environment_ctor(
             [functools.partial(env_load_fn, env_name)] * (num_environments + num_spare_envs),
@@ -170,6 +182,12 @@ def create_environment(
             **extra,
         )
         seeds = _seeds(seed, num_environments)
+    if num_parts is not None and not for_evaluation and env.num_parts != num_parts:
+        env.close()
+        raise ValueError(
+            f"create_environment.num_parts={num_parts}: {type(env).__name__} cannot be stepped in parts. Use "
+            "FastParallelEnvironment, without nonparallel and native=True, or leave num_parts out."
+        )
     env.seed(seeds)
     for wrapper in batched_wrappers:
         env = wrapper(env)
@@ -182,13 +200,10 @@ def _seeds(seed: int | None, num_environments: int) -> list[int]:
     return [seed + i for i in range(num_environments)]
 
 
-def _asked_of_pool(
-    batch_size_per_env: int | None, num_spare_envs: int, parallel_environment_ctor: Callable, num_workers: int | None
-) -> str:
+def _asked_of_pool(parallel_environment_ctor: Callable, **asked: int | None) -> str:
     """Return in words what is asked for that only a pool of environments does; empty if there is nothing."""
     if parallel_environment_ctor is not fast_parallel_environment.FastParallelEnvironment:
         return "parallel_environment_ctor is set"
-    asked = dict(batch_size_per_env=batch_size_per_env, num_spare_envs=num_spare_envs or None, num_workers=num_workers)
     names = [name for name, value in asked.items() if value is not None]
     names += [
         name

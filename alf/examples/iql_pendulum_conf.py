@@ -1,11 +1,14 @@
 """Implicit Q-learning on Pendulum-v1 from a stored buffer; the environment is there for evaluation only.
 
-A run that keeps its replay buffer makes one:
+A run that keeps its replay buffer makes one; its newest 10k steps are learned from:
 python -m alf.bin.train --conf sac_pendulum_conf.py --root_dir runs/sac_pendulum \
-    --conf_param "ReplayBuffer.enable_checkpoint=True"
+    --conf_param "ReplayBuffer.enable_checkpoint=True" --conf_param "TrainerConfig.num_iterations=15000"
 
 Launch: python -m alf.bin.train --conf iql_pendulum_conf.py --root_dir runs/iql_pendulum \
     --conf_param "TrainerConfig.offline_buffer_dir='runs/sac_pendulum'"
+Result: mean return over 20 evaluated episodes -181, -156 and -176 after 12k updates (3 seeds of one buffer, whose
+policy had -132); -224 to -153 after 2k.
+Cost: about 2 minutes on one core.
 """
 
 from functools import partial
@@ -34,6 +37,7 @@ alf.config(
     algorithm_ctor=IqlAlgorithm,
     # Advantages are multiplied by the temperature and exponentiated: they have to be of the size of 1.
     data_transformer_ctor=partial(RewardScaling, scale=0.1),
+    offline_buffer_length=10000,
     whole_replay_buffer_training=False,
     clear_replay_buffer=False,
     unroll_length=0,

@@ -194,20 +194,21 @@ class ParallelFC(nn.Module):
         """
         n = self._n
         if inputs.ndim == 2:
-            x = inputs.expand(n, *inputs.shape)
+            x = inputs.t().expand(n, *inputs.shape[::-1])
         elif inputs.ndim == 3 and inputs.shape[1] == n:
-            x = inputs.transpose(0, 1)
+            x = inputs.permute(1, 2, 0)
         else:
             raise ValueError(f"ParallelFC: expected inputs of shape [B, {n}, {self._input_size}] or "
                              f"[B, {self._input_size}], got {list(inputs.shape)}.")
-        weight, bias = self._parameters["_weight"].transpose(1, 2), self._parameters["_bias"]
-        y = torch.bmm(x, weight) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight)
+        # With the batch last, the gradient of the weight is laid out as the weight is: autograd need not copy it.
+        weight, bias = self._parameters["_weight"], self._parameters["_bias"]
+        y = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)
         activation = self._activation
         if self._is_normalized:
-            y = self._normalize(y.transpose(0, 1))
+            y = self._normalize(y.permute(2, 0, 1))
             return y if activation is None else activation(y)
-        # The activation comes before the transposition: autograd pays dearly for in-place work on a view.
-        return (y if activation is None else activation(y)).transpose(0, 1)
+        # The activation comes before the permutation: autograd pays dearly for in-place work on a view.
+        return (y if activation is None else activation(y)).permute(2, 0, 1)
 
     def _normalize(self, y: torch.Tensor) -> torch.Tensor:
         flat = y.reshape(y.shape[0], -1)

@@ -12,8 +12,22 @@ from alf.utils.math_ops import identity
 
 
 def make_parameter(shape, opt_args: Optional[Dict[str, Any]] = None) -> nn.Parameter:
-    """Return an uninitialized parameter; ``opt_args``, if given, is its attribute, for optimizers."""
-    parameter = nn.Parameter(torch.empty(*shape))
+    """Return an uninitialized parameter; ``opt_args``, if given, is its attribute, for optimizers.
+
+    Raises:
+        ValueError: if a size is negative.
+        MemoryError: if there is not enough memory.
+    """
+    if min(shape) < 0:
+        raise ValueError(f"A layer needs a parameter of shape {list(shape)}: expected sizes >= 0. Correct the sizes of "
+                         "its network, such as fc_layer_params.")
+    try:
+        parameter = nn.Parameter(torch.empty(*shape))
+    except (RuntimeError, OverflowError) as error:
+        gigabytes = math.prod(shape) * torch.get_default_dtype().itemsize / 1e9
+        raise MemoryError(f"A layer needs a parameter of shape {list(shape)}, {gigabytes:,.0f} GB, which is too much. "
+                          "Use smaller layers; where a size is the number of values of a Discrete space, give the "
+                          "environment another space.") from error
     if opt_args is not None:
         parameter.opt_args = opt_args
     return parameter

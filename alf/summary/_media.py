@@ -1,4 +1,4 @@
-"""Histograms, animations and projector files: the summaries that take more than a protocol buffer to make."""
+"""Histograms, texts, animations and projector files: the summaries that take more than a protocol buffer to make."""
 
 from __future__ import annotations
 
@@ -54,6 +54,28 @@ def histogram_summary(tag: str, values: np.ndarray, bins: Any, max_bins: int | N
         bucket=counts.tolist(),
     )
     return Summary(value=[Summary.Value(tag=tag, histo=histogram)])
+
+
+def text_summary(tag: str, text: str) -> Any:
+    """Return the TensorBoard summary of a Markdown text, the same as torch's writer makes.
+
+    Importing that writer imports TensorBoard's plugins, with file systems and all.
+
+    Args:
+        tag: name of the summary; it is shown below it.
+        text: in Markdown.
+    """
+    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+
+    tensor = TensorProto(
+        dtype="DT_STRING",
+        string_val=[text.encode("utf-8")],
+        tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]),
+    )
+    metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+    return Summary(value=[Summary.Value(tag=f"{tag}/text_summary", metadata=metadata, tensor=tensor)])
 
 
 def video_summary(tag: str, videos: np.ndarray, fps: int) -> Any:

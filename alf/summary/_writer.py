@@ -97,9 +97,9 @@ class SummaryWriter:
 
     def add_text(self, tag: str, text_string: str, global_step: int, walltime: float | None = None) -> None:
         """Write a text."""
-        from torch.utils.tensorboard.summary import text
+        from alf.summary._media import text_summary
 
-        self._add(text(tag, text_string), global_step, walltime)
+        self._add(text_summary(tag, text_string), global_step, walltime)
 
     def add_images(
         self,

@@ -34,6 +34,7 @@ class Job(NamedTuple):
 class Answer(NamedTuple):
     """How an evaluation ended."""
     told: str = ""  # the results in words
+    score: float = float("nan")  # mean return, the sum of its parts
     failure: str = ""  # the traceback
 
 
@@ -80,7 +81,7 @@ def _evaluate_jobs(setup: Setup, connection: Connection) -> None:
 
     from alf import config_util, summary
     from alf.trainers._acting import acting
-    from alf.trainers._sync_evaluator import SyncEvaluator, told_results
+    from alf.trainers._sync_evaluator import SyncEvaluator, score_of, told_results
 
     summary.set_global_counter(setup.global_counter)
     config_util.pre_config(cloudpickle.loads(setup.pre_configs))
@@ -91,5 +92,5 @@ def _evaluate_jobs(setup: Setup, connection: Connection) -> None:
             torch.nn.Module.load_state_dict(made.algorithm, {name: torch.as_tensor(v) for name, v in job.state.items()})
             summary.set_global_counter(job.global_counter)
             metrics = evaluator.eval(made.algorithm, job.step_metric_values)
-            connection.send(Answer(told=told_results(metrics)))
+            connection.send(Answer(told=told_results(metrics), score=score_of(metrics)))
         evaluator.close()

@@ -65,7 +65,7 @@ def load_algorithm(root_dir: str, algorithm, checkpoint_step: Union[int, str] = 
     Args:
         root_dir: directory of the run.
         algorithm: to be loaded.
-        checkpoint_step: iteration of the checkpoint, or "latest".
+        checkpoint_step: iteration of the checkpoint, or "best", or "latest".
         ignored_parameter_prefixes: parameters that keep their values.
     Raises:
         CheckpointError: if the run has no such checkpoint, or it does not fit.
@@ -102,7 +102,7 @@ def play(root_dir: str,
         root_dir: directory of the run.
         env: environment with one episode at a time (batch size 1) if it is shown or recorded.
         algorithm: acts by ``predict_step``; its parameters are loaded.
-        checkpoint_step: iteration of the checkpoint, or "latest".
+        checkpoint_step: iteration of the checkpoint, or "best", or "latest".
         num_episodes: how many.
         sleep_time_per_step: seconds to wait after each shown step.
         record_file: an ``.mp4`` to write instead of showing a window.
@@ -192,7 +192,8 @@ class _Recorder:
                 for frame in self._kept[kind][1]:
                     self._writer.write(frame)
         self._writer.close()
-        logging.info("recorded %s", self._path)
+        if self._writer.num_frames:
+            logging.info("recorded %s", self._path)
 
 
 def _frame(env) -> np.ndarray:

@@ -100,6 +100,19 @@ class ProgressView:
         gained = progress - progress_then
         return (env_steps - env_steps_then) / elapsed, (1 - progress) * elapsed / gained if gained > 0 else None
 
+    def tell(self, text: str) -> None:
+        """Show a text, which stays; it may have several lines.
+
+        Args:
+            text: as it is to be shown.
+        """
+        if self._stream is None:
+            return
+        if self._live is None:
+            self._guarded(self._write_line, text)
+        else:
+            self._guarded(self._live.console.print, text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
     def _write_line(self, line: str) -> None:
         self._stream.write(line + "\n")
         self._stream.flush()

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shlex
 import socket
 import sys
@@ -22,6 +23,8 @@ from alf.utils import git_utils
 
 _RUN_FILE = "run.json"
 _LOCK_FILE = ".lock"
+_CONFIG_LINE = re.compile(r"^([\w.]+) = (.*(?:\n(?![\w.]+ = ).*)*)", re.MULTILINE)  # a value may have several lines
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # another one at each start
 _PACKAGES = ("alf-rl", "torch", "numpy", "gymnasium", "optree", "ale-py", "mujoco")
 
 
@@ -170,6 +173,34 @@ def write_configs(root_dir: str) -> None:
             path.write_text(_told_configs(configs), encoding="utf-8")
         except OSError as error:
             logging.warning("%s cannot be written: %s", path, error)
+
+
+def read_configs(root_dir: str) -> Dict[str, str]:
+    """Return ``{name: value}`` of the ``operative_configs.txt`` of a run, values in words; empty if there is none."""
+    path = pathlib.Path(root_dir, "operative_configs.txt")
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    except (OSError, UnicodeDecodeError):
+        return {}
+    found = _CONFIG_LINE.findall(text)
+    return {name: _ADDRESS.sub("", value.rstrip("\n")) for name, value in found}
+
+
+def tell_changed_configs(root_dir: str, before: Dict[str, str]) -> None:
+    """Log which values are others than at an earlier start, wherever they are set: conf, imports, command line.
+
+    Args:
+        root_dir: directory of the run, whose ``operative_configs.txt`` is of now.
+        before: what :func:`read_configs` returned at the earlier start. Names that only one of both has are passed
+            over: not every start gets to use all.
+    """
+    if not before:
+        return
+    now = read_configs(root_dir)
+    changes = [f"  {name}: {before[name]} -> {value}" for name, value in sorted(now.items())
+               if before.get(name, value) != value]
+    if changes:
+        logging.warning("the run goes on with other settings than before:\n%s", "\n".join(changes))
 
 
 def _told_configs(configs: Iterable[Tuple[str, Any]]) -> str:

@@ -1,9 +1,11 @@
-"""What signals ask of a running trainer: leave, leave at once, write a checkpoint, open a debugger."""
+"""What signals ask of a running trainer: leave, leave at once, write a checkpoint, tell where it is."""
 
+import faulthandler
 import os
 import signal
 import sys
 import threading
+from typing import Optional
 
 from absl import logging
 
@@ -18,31 +20,62 @@ class Signals:
     """Collects signals while a trainer runs; the trainer asks between iterations.
 
     The first Ctrl-C or SIGTERM asks to save and leave, the second leaves at once without saving, the third does not
-    even close anything. SIGUSR2 asks for a checkpoint, SIGUSR1 opens the debugger. SIGHUP, of a terminal that closes,
-    is ignored: training goes on.
+    even close anything. After SIGTERM, with which schedulers announce a kill, an iteration that does not end in time is
+    given up. SIGUSR2 asks for a checkpoint. SIGUSR1 writes the stacks of all threads to the log, even where Python does
+    not get to run, and opens the debugger on a terminal. SIGHUP, of a terminal that closes, is ignored: training goes
+    on.
+
+    Args:
+        log_path: file to which stacks are appended; None: the standard error.
+        leave_within_seconds: of the first SIGTERM, if nothing is being saved yet; 0: no limit.
     """
 
-    def __init__(self):
+    def __init__(self, log_path: Optional[str] = None, leave_within_seconds: float = 0.0):
+        self._log_path = log_path
+        self._leave_within_seconds = leave_within_seconds
         self._leave_signal = None
         self._num_leave_signals = 0
         self._checkpoint_requested = False
         self._outer_handlers = {}
+        self._log_descriptor = -1
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
             handlers = {
                 signal.SIGINT: self._leave,
                 signal.SIGTERM: self._leave,
+                signal.SIGALRM: self._give_up,
                 signal.SIGUSR2: self._checkpoint,
                 signal.SIGUSR1: self._debug,
                 signal.SIGHUP: signal.SIG_IGN,
             }
             self._outer_handlers = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+            self._register_stacks()
         return self
 
+    def _register_stacks(self) -> None:
+        """Have SIGUSR1 write stacks before it comes to the handler, in C: a trainer that hangs runs no handlers."""
+        try:
+            if self._log_path is not None:
+                self._log_descriptor = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC,
+                                               0o666)
+        except OSError as error:
+            logging.warning("%s cannot be written: %s. SIGUSR1 writes stacks to the standard error.", self._log_path,
+                            error)
+        faulthandler.register(signal.SIGUSR1, file=self._log_descriptor if self._log_descriptor >= 0 else 2,
+                              all_threads=True, chain=True)
+
     def __exit__(self, exc_type, exc_value, traceback):
+        if not self._outer_handlers:
+            return
+        self.stop_clock()
+        faulthandler.unregister(signal.SIGUSR1)
         for number, handler in self._outer_handlers.items():
-            signal.signal(number, handler)
+            # Who leaves still has to close its environments, and may have to be told again.
+            if not (self.leaving and number in _EXIT_CODES):
+                signal.signal(number, handler)
+        if self._log_descriptor >= 0:
+            os.close(self._log_descriptor)
 
     @property
     def leaving(self) -> bool:
@@ -53,23 +86,35 @@ class Signals:
         self._num_leave_signals += 1
         self._leave_signal = number
         if self._num_leave_signals == 1:
-            _tell("Finishing this iteration and saving a checkpoint; once more to leave at once.")
+            limit = ""
+            if number == signal.SIGTERM and self._leave_within_seconds > 0:
+                signal.setitimer(signal.ITIMER_REAL, self._leave_within_seconds)
+                limit = f" It has {self._leave_within_seconds:g} s."
+            _tell(f"Finishing this iteration and saving a checkpoint; once more to leave at once.{limit}")
         elif self._num_leave_signals == 2:
             _tell("Leaving at once; the last checkpoint is kept.")
             raise LeaveRequested(_EXIT_CODES[number])
         else:  # the environments end with their parent
             os._exit(_EXIT_CODES[number])
 
+    def _give_up(self, number, frame):
+        _tell(f"The iteration did not end within {self._leave_within_seconds:g} s: leaving without saving; the last "
+              "checkpoint is kept. See TrainerConfig.leave_within_seconds.")
+        self.leave()
+
+    def stop_clock(self) -> None:
+        """Let the trainer take its time from now on: the iteration has ended, and saving is not given up."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
     def _checkpoint(self, number, frame):
         self._checkpoint_requested = True
 
     def _debug(self, number, frame):
-        if not sys.stdin or not sys.stdin.isatty():
-            logging.warning("SIGUSR1 asks for the debugger, which needs a terminal.")
-            return
-        import pdb
-        _tell("SIGUSR1: debugger; 'c' goes on training.")
-        pdb.Pdb().set_trace(frame)
+        logging.info("SIGUSR1: the stacks of all threads are in %s.", self._log_path or "the standard error")
+        if sys.stdin and sys.stdin.isatty():
+            import pdb
+            _tell("SIGUSR1: debugger; 'c' goes on training.")
+            pdb.Pdb().set_trace(frame)
 
     def take_checkpoint_request(self) -> bool:
         """Return whether a checkpoint was asked for since the last time."""

@@ -1,7 +1,7 @@
 """Evaluation in this process: whole episodes with the policy as it is now."""
 
 import os
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Tuple
 
 import torch
 from absl import logging
@@ -62,6 +62,11 @@ def told_results(metrics: List[StepMetric]) -> str:
             f"length {float(results['AverageEpisodeLength']):.1f}, {int(results['NumberOfEpisodes'])} episodes")
 
 
+def score_of(metrics: List[StepMetric]) -> float:
+    """Return the mean return that :func:`evaluate` found, of rewards that are vectors the sum of their parts."""
+    return float(next(metric for metric in metrics if metric.name == "AverageReturn").result().sum())
+
+
 class SyncEvaluator:
     """Evaluates in this process; training waits.
 
@@ -73,6 +78,7 @@ class SyncEvaluator:
     def __init__(self, env: AlfEnvironment, config: TrainerConfig):
         self._env = env
         self._config = config
+        self._scores: List[Tuple[int, float]] = []
         self._writer = summary.create_summary_writer(
             os.path.join(config.root_dir, "eval"), purge_step=summary.get_global_counter())
 
@@ -96,8 +102,14 @@ class SyncEvaluator:
                 if not isinstance(metric, (EnvironmentSteps, NumberOfEpisodes)):
                     metric.gen_summaries(train_step=summary.get_global_counter(), other_steps=step_metric_values)
         self._writer.flush()
+        self._scores.append((summary.get_global_counter(), score_of(metrics)))
         logging.info("evaluation at step %d: %s", summary.get_global_counter(), told_results(metrics))
         return metrics
+
+    def take_scores(self) -> List[Tuple[int, float]]:
+        """Return global counter and mean return of the evaluations since the last call."""
+        scores, self._scores = self._scores, []
+        return scores
 
     def poll(self) -> None:
         """Do nothing: :meth:`eval` has told everything."""

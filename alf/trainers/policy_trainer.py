@@ -2,8 +2,8 @@
 
 import abc
 import contextlib
-import cProfile
 import functools
+import math
 import os
 import time
 from typing import Any, Callable, Dict, Iterator, Optional
@@ -15,21 +15,24 @@ from absl import logging
 from alf import progress, summary
 from alf.algorithms.config import TrainerConfig
 from alf.config_helpers import get_data_transformer, get_env, random_seed
-from alf.trainers import _run_directory, _unroll_process
+from alf.environments.fast_parallel_environment import WorkerDiedError
+from alf.trainers import _disk_space, _run_directory, _unroll_process
 from alf.trainers._player import play  # noqa: F401  (public here)
 from alf.trainers._progress_view import ProgressView, told_duration
 from alf.trainers._rng_state import RngState
 from alf.trainers._run_log import logged_to
+from alf.trainers._run_profile import RunProfile
 from alf.trainers._settings import summarize_settings
 from alf.trainers._signals import Signals
 from alf.trainers.evaluator import Evaluator, SyncEvaluator, create_eval_environment
-from alf.utils import common
-from alf.utils.checkpoint_utils import Checkpointer, CheckpointError
+from alf.utils import common, profiling
+from alf.utils.checkpoint_utils import Checkpointer, CheckpointError, Snapshot
 from alf.utils.finite import check_parameters
 from alf.utils.summary_utils import record_time
 
 # A run of days with the default of ten checkpoints would lose hours to a crash.
 _MAX_SECONDS_BETWEEN_CHECKPOINTS = 600.0
+_LEAST_CHECKPOINTS_TO_KEEP = 10
 
 
 class TrainerProgress:
@@ -69,7 +72,12 @@ class Trainer(abc.ABC):
         self._writer = None
         self._evaluator = None
         self._view = ProgressView()
+        self._profile: Optional[RunProfile] = None
         self._checkpointed_at = time.monotonic()
+        self._num_checkpoint_failures = 0  # since the last one that was saved
+        self._snapshots: Dict[int, Snapshot] = {}  # of what is being evaluated, by global counter
+        self._best_score = -math.inf
+        self._earlier_configs: Dict[str, str] = {}  # of the start before this one
 
     # ---- to be provided by each kind of trainer ------------------------------------------------------------------
 
@@ -112,6 +120,15 @@ class Trainer(abc.ABC):
         """The root algorithm."""
         return self._algorithm
 
+    def profile(self, num_iterations: Optional[int] = None) -> None:
+        """Measure where the time of the coming :meth:`train` goes; it is told, and written to ``<root_dir>/profile``.
+
+        Args:
+            num_iterations: to measure after a warm-up; None: those of about ten seconds.
+        """
+        self._profile = RunProfile(self._config, get_env().batch_size, num_iterations,
+                                   os.path.join(self._config.root_dir, "profile"), self._view.tell)
+
     def train(self) -> None:
         """Run until the end, or until a signal asks to leave; go on from the newest checkpoint if there is one.
 
@@ -121,7 +138,9 @@ class Trainer(abc.ABC):
             CheckpointError: if the newest checkpoint does not fit, or all are damaged.
         """
         root_dir = self._config.root_dir
-        with _run_directory.locked(root_dir), logged_to(os.path.join(root_dir, "train.log")), Signals() as signals:
+        log_path = os.path.join(root_dir, "train.log")
+        with _run_directory.locked(root_dir), logged_to(log_path), \
+                Signals(log_path, self._config.leave_within_seconds) as signals:
             self._restore_checkpoint()
             if self.progress() >= 1.0:
                 logging.info("%s: training is finished, after %d iterations and %d environment steps. To go on, raise "
@@ -131,9 +150,15 @@ class Trainer(abc.ABC):
             finished = False
             try:
                 self._begin()
+                if self._profile is not None:
+                    self._profile.begin()
                 with self._profiled():
                     self._loop(signals)
                 finished = True
+            except WorkerDiedError:
+                # The environments are gone, and what was learned up to then is not.
+                self._save_checkpoint(told=True)
+                raise
             finally:
                 self._end(finished)
 
@@ -155,17 +180,33 @@ class Trainer(abc.ABC):
                     # Only now is everything built that the configs build.
                     summarize_settings(self._config, self._algorithm)
                     _run_directory.write_configs(config.root_dir)
+                    _run_directory.tell_changed_configs(config.root_dir, self._earlier_configs)
+                    if self._ddp_rank <= 0:
+                        _disk_space.warn_if_scarce(self._checkpointer, self._num_to_keep, self._share_of_replay())
                     told_settings = True
                 if self._evaluator is not None:
-                    self._evaluator.poll()
-                    if self._progress.iterations % eval_interval == 0:
-                        self._evaluate(give_up=lambda: signals.leaving)
-                self._view.update(self.progress(), self._shown_values, self._progress.env_steps)
+                    with profiling.scope("evaluation"):
+                        self._evaluator.poll()
+                        self._keep_best()
+                        if self._progress.iterations % eval_interval == 0:
+                            check_parameters(self._algorithm, "there is nothing to evaluate at iteration "
+                                             f"{self._progress.iterations}")
+                            self._snapshots[summary.get_global_counter()] = self._checkpointer.snapshot(
+                                self._progress.iterations, ["algorithm", "trainer_progress"])
+                            self._evaluate(give_up=lambda: signals.leaving)
+                            self._keep_best()
+                with profiling.scope("summaries"):
+                    self._view.update(self.progress(), self._shown_values, self._progress.env_steps)
                 overdue = time.monotonic() - self._checkpointed_at > _MAX_SECONDS_BETWEEN_CHECKPOINTS
                 asked, leaving = signals.take_checkpoint_request(), signals.leaving
+                if leaving:
+                    signals.stop_clock()
                 if self.progress() >= next_checkpoint or overdue or asked or leaving:
-                    self._save_checkpoint(told=asked or leaving)
+                    with profiling.scope("checkpoint"):
+                        self._save_checkpoint(told=asked or leaving)
                     next_checkpoint = self._next_checkpoint_progress()
+                if self._profile is not None:
+                    self._profile.count_iteration(self._progress.iterations, self._progress.env_steps)
                 if leaving:
                     signals.leave()
         self._view.update(1.0, self._shown_values, self._progress.env_steps, final=True)
@@ -183,8 +224,14 @@ class Trainer(abc.ABC):
         """Return the iterations between two of what is to happen ``count`` times; ``interval`` if that is None."""
         return interval if count is None else common.compute_summary_or_eval_interval(self._config, count)
 
+    def _share_of_replay(self) -> float:
+        """Return to what share of its capacity the replay buffer is filled; 0 if there is none."""
+        return 0.0
+
     def _begin(self) -> None:
         config = self._config
+        if self._progress.iterations:
+            self._earlier_configs = _run_directory.read_configs(config.root_dir)
         summary.enable_summary()
         # What an earlier process wrote after the checkpoint, or without one, is dropped.
         self._writer = summary.create_summary_writer(
@@ -201,11 +248,14 @@ class Trainer(abc.ABC):
 
     def _end(self, finished: bool) -> None:
         with contextlib.ExitStack() as stack:  # each of these, whatever the others raise
+            if self._profile is not None:
+                stack.callback(self._profile.close)
             stack.callback(self._algorithm.finish_train)
             if self._writer is not None:
                 stack.callback(self._writer.close)
                 stack.callback(_run_directory.write_configs, self._config.root_dir)
             if self._evaluator is not None:
+                stack.callback(self._keep_best)  # of what the evaluator tells while it closes
                 stack.callback(self._evaluator.close, wait=finished)
             stack.callback(self._view.close)
 
@@ -214,6 +264,8 @@ class Trainer(abc.ABC):
         if not self._config.profiling:
             yield
             return
+        import cProfile
+
         profile = cProfile.Profile()
         try:
             profile.enable()
@@ -241,9 +293,15 @@ class Trainer(abc.ABC):
         # Rounded: 0.3 * 10 is 3.0000000000000004 and would ask for the checkpoint just written.
         return (int(round(self.progress() * count, 9)) + 1) / count
 
+    @property
+    def _num_to_keep(self) -> int:
+        config = self._config
+        return config.num_checkpoints_to_keep or max(config.num_checkpoints, _LEAST_CHECKPOINTS_TO_KEEP)
+
     def _create_checkpointer(self) -> Checkpointer:
         return Checkpointer(
             os.path.join(self._train_dir, "algorithm"),
+            max_to_keep=self._num_to_keep,
             algorithm=self._algorithm,
             trainer_progress=self._progress,
             rng=RngState(),
@@ -252,12 +310,24 @@ class Trainer(abc.ABC):
     def _restore_checkpoint(self) -> None:
         """Load the newest checkpoint, if there is one."""
         self._checkpointer = self._create_checkpointer()
-        if self._checkpointer.has_checkpoint():
-            self._checkpointer.load()
+        if self._checkpointer.load() >= 0:
             logging.info("resumed from iteration %d of %s: %d environment steps, %s of training",
                          self._progress.iterations, self._config.root_dir, self._progress.env_steps,
                          told_duration(self._progress.seconds))
         summary.set_global_counter(self._progress.global_counter)
+        best_score = self._checkpointer.best_score()
+        self._best_score = -math.inf if best_score is None else best_score
+
+    def _keep_best(self) -> None:
+        """Save what was evaluated as the best checkpoint, if no evaluation before had such a return."""
+        for global_counter, score in self._evaluator.take_scores():
+            snapshot = self._snapshots.pop(global_counter)
+            if score > self._best_score:
+                self._best_score = score
+                try:
+                    self._checkpointer.save_best(snapshot, score)
+                except CheckpointError as error:
+                    logging.warning("the best policy so far, of iteration %d, was not saved: %s", snapshot.step, error)
 
     def _save_checkpoint(self, told: bool = False) -> None:
         """Save a checkpoint; a failure is told, and training goes on.
@@ -266,6 +336,7 @@ class Trainer(abc.ABC):
             told: tell it, for it was asked for.
         Raises:
             NonFiniteError: if a parameter is NaN or infinite; the checkpoints before are kept.
+            RuntimeError: if it is the last failure in a row that is allowed.
         """
         self._checkpointed_at = time.monotonic()
         if self._ddp_rank > 0:
@@ -279,7 +350,13 @@ class Trainer(abc.ABC):
         except CheckpointError as error:
             # A full disk may be emptied while training goes on, and the checkpoints before are intact.
             logging.warning("no checkpoint was written at iteration %d: %s", self._progress.iterations, error)
+            self._num_checkpoint_failures += 1
+            if self._num_checkpoint_failures == self._config.max_checkpoint_failures:
+                raise RuntimeError(
+                    f"{self._num_checkpoint_failures} checkpoints in a row could not be saved, as many as "
+                    "TrainerConfig.max_checkpoint_failures allows: training ends. Those before are kept.") from error
             return
+        self._num_checkpoint_failures = 0
         if told:
             logging.info("saved iteration %d: %s", self._progress.iterations, path)
 
@@ -367,6 +444,10 @@ class RLTrainer(Trainer):
     def _evaluate(self, give_up: Callable[[], bool]) -> None:
         steps = {metric.name: int(metric.result()) for metric in self._algorithm.get_step_metrics()}
         self._evaluator.eval(self._algorithm, steps, give_up=give_up)
+
+    def _share_of_replay(self) -> float:
+        stored_steps = self._algorithm.num_stored_steps
+        return stored_steps / (self._env.batch_size * self._config.replay_buffer_length)
 
     def _checkpointed_modules(self) -> Dict[str, Any]:
         # In this order: metrics are complete after what the algorithm does for the first.

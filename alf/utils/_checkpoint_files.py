@@ -17,7 +17,7 @@ import re
 import shutil
 import socket
 import time
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from absl import logging
 
 from alf.utils._checkpoint_codec import Encoder, decode
 
-FORMAT, FORMAT_VERSION = "alf-checkpoint", 1
+FORMAT, FORMAT_VERSION, OLDEST_VERSION = "alf-checkpoint", 1, 1  # the last: that can still be read
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"ckpt-(\d+)")
 _STALE_SECONDS = 3600.0
@@ -64,14 +64,17 @@ def list_pickles(ckpt_dir: str) -> list[str]:
 # ---------------------------------------------------------------- writing
 
 
-def write_checkpoint(ckpt_dir: str, step: int, parts: dict[str, Any], is_best: bool) -> str:
+def write_checkpoint(
+    ckpt_dir: str, step: int, parts: dict[str, Any], score: float | None = None, dropped: Sequence[str] = ()
+) -> str:
     """Write a checkpoint so that at every moment the old or the new one is whole; return its path.
 
     Args:
         ckpt_dir: made if it does not exist.
         step: number in the name.
         parts: {file name without ending: nested state}.
-        is_best: noted in the manifest.
+        score: how good it is, noted in the manifest; None: not known.
+        dropped: names of parts that were left out on purpose, noted in the manifest.
     Raises:
         OSError: if the disk does not take it; nothing is left behind.
         TypeError: if the state holds something that cannot be stored.
@@ -95,25 +98,28 @@ def write_checkpoint(ckpt_dir: str, step: int, parts: dict[str, Any], is_best: b
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "step": step,
-            "is_best": is_best,
+            "score": score,
+            "dropped": list(dropped),
             "time": time.time(),
-            "versions": {
-                "alf": _alf_version(),
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
+            "versions": versions(),
             "files": files,
         }
-        with open(os.path.join(temporary, MANIFEST), "wb") as file:
-            file.write(_dump_manifest(manifest))
-        _fsync(os.path.join(temporary, MANIFEST))
-        _fsync(temporary)
+        _write_manifest(temporary, manifest)
         _move_into_place(temporary, final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return final
+
+
+def _write_manifest(path: str, manifest: dict[str, Any]) -> None:
+    """Put a manifest into the checkpoint directory `path`, in the place of one that is there, and onto the disk."""
+    temporary = os.path.join(path, MANIFEST + ".tmp")
+    with open(temporary, "wb") as file:
+        file.write(_dump_manifest(manifest))
+    _fsync(temporary)
+    os.replace(temporary, os.path.join(path, MANIFEST))
+    _fsync(path)
 
 
 def _move_into_place(temporary: str, final: str) -> None:
@@ -140,6 +146,8 @@ def _save_tensors(tensors: dict[str, torch.Tensor], path: str) -> None:
 
     try:
         save_file(tensors, path)
+        # The library makes it readable for its owner alone; whoever may read the directory may read it.
+        os.chmod(path, os.stat(os.path.dirname(path)).st_mode & 0o666)
     except SafetensorError as error:  # how the library tells of a full disk
         raise OSError(f"{path}: {error}") from error
 
@@ -167,6 +175,16 @@ def _dump_manifest(manifest: dict[str, Any]) -> bytes:
     """Return the manifest's one and only serialization, with its own checksum as last entry."""
     checksum = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
     return (json.dumps({**manifest, "checksum": checksum}, indent=1) + "\n").encode()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that manifests tell."""
+    return {
+        "alf": _alf_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def _alf_version() -> str:
@@ -208,10 +226,10 @@ def read_manifest(path: str) -> dict[str, Any]:
         raise DamagedCheckpointError(f"{path}: {MANIFEST} cannot be read: {error!r}") from error
     if not intact:
         raise DamagedCheckpointError(f"{path}: {MANIFEST} does not match its checksum {checksum}")
-    if manifest["version"] > FORMAT_VERSION:
+    if not OLDEST_VERSION <= manifest["version"] <= FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: written in format {manifest['version']} by alf {manifest['versions']['alf']}; this alf "
-            f"reads formats up to {FORMAT_VERSION}. Install that version."
+            f"reads formats {OLDEST_VERSION} to {FORMAT_VERSION}. Install that version."
         )
     if f"ckpt-{manifest['step']}" != os.path.basename(os.path.abspath(path)):
         raise DamagedCheckpointError(
@@ -308,7 +326,7 @@ def _is_stale(temporary: str) -> bool:
 
 
 def rotate(ckpt_dir: str, max_to_keep: int | None, saved_step: int) -> None:
-    """Remove the oldest checkpoints beyond `max_to_keep`; the latest one marked as best stays too.
+    """Remove the oldest checkpoints beyond `max_to_keep`.
 
     Args:
         ckpt_dir: directory of the checkpoints.
@@ -318,9 +336,8 @@ def rotate(ckpt_dir: str, max_to_keep: int | None, saved_step: int) -> None:
     steps = list_steps(ckpt_dir)
     if max_to_keep is None or len(steps) <= max_to_keep:
         return
-    best = best_step(ckpt_dir)
     for step in steps[:-max_to_keep]:
-        if step not in (best, saved_step):
+        if step != saved_step:
             # without its name a half-removed checkpoint can not be taken for a damaged one
             doomed = os.path.join(ckpt_dir, f".tmp-ckpt-{step}-{socket.gethostname()}-{os.getpid()}")
             try:
@@ -330,10 +347,31 @@ def rotate(ckpt_dir: str, max_to_keep: int | None, saved_step: int) -> None:
                 logging.warning("The old checkpoint of step %d could not be removed: %s.", step, error)
 
 
-def best_step(ckpt_dir: str) -> int | None:
-    """Return the step of the latest checkpoint marked as best, or None."""
-    for step in reversed(list_steps(ckpt_dir)):
-        with contextlib.suppress(CheckpointError):
-            if read_manifest(checkpoint_path(ckpt_dir, step))["is_best"]:
-                return step
-    return None
+def drop_parts(ckpt_dir: str, ending: str, saved_step: int) -> None:
+    """Remove the parts whose names have that ending from all checkpoints but one; manifests then tell they are dropped.
+
+    A kill in between leaves files that no manifest names; the next call removes them.
+
+    Args:
+        ckpt_dir: directory of the checkpoints.
+        ending: of names of parts.
+        saved_step: the step that keeps them.
+    """
+    for step in list_steps(ckpt_dir):
+        path = checkpoint_path(ckpt_dir, step)
+        if step == saved_step:
+            continue
+        try:
+            manifest = read_manifest(path)
+            names = {name for name in manifest["files"] if os.path.splitext(name)[0].endswith(ending)}
+            if names:
+                manifest["files"] = {name: seal for name, seal in manifest["files"].items() if name not in names}
+                dropped = {os.path.splitext(name)[0] for name in names}
+                manifest["dropped"] = sorted({*manifest.get("dropped", ()), *dropped})
+                _write_manifest(path, manifest)
+            for name in set(os.listdir(path)) - {MANIFEST, *manifest["files"]}:
+                os.unlink(os.path.join(path, name))
+        except CheckpointError:
+            continue  # a damaged one stays as it is, for whoever wants to look at it
+        except OSError as error:
+            logging.warning("%s could not be made smaller: %s.", path, error)

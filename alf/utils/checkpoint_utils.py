@@ -7,16 +7,29 @@ read.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import difflib
 import os
-from typing import Any, Callable, Iterable, Iterator
+import shutil
+from typing import Any, Callable, Iterable, NamedTuple
 
 import torch
 from absl import logging
-from torch import nn
 
 from alf.utils import _checkpoint_files as files
 from alf.utils._checkpoint_files import CheckpointError, DamagedCheckpointError
+from alf.utils._checkpoint_loading import Loading
+from alf.utils._checkpoint_parts import (
+    REPLAY_BUFFER,
+    disabled_prefixes,
+    enable_checkpoint,
+    flat,
+    is_checkpoint_enabled,
+    part_names,
+    part_of,
+    split,
+)
 
 __all__ = [
     "CheckpointError",
@@ -28,22 +41,15 @@ __all__ = [
     "is_checkpoint_enabled",
 ]
 
-_OPTIMIZER, _REPLAY_BUFFER = "-optimizer", "-replay_buffer"  # ends of the names of those parts
-_NOW = "in the checkpoint, but now"
-_HOW_TO_FIT = (
-    "Use the configuration it was made with, or leave the differing entries alone with "
-    "ignored_parameter_prefixes=[...]; strict=False accepts missing and unexpected ones."
-)
+_BEST = "best"  # folder of the best checkpoint
 
 
-def enable_checkpoint(module: nn.Module, flag: bool = True) -> None:
-    """Say whether `module`, a part of something that is saved, is in checkpoints; by default it is."""
-    module._checkpoint_enabled = flag
+class Snapshot(NamedTuple):
+    """A copy of the state of a moment."""
 
-
-def is_checkpoint_enabled(module: nn.Module) -> bool:
-    """Return whether `module` is part of checkpoints."""
-    return getattr(module, "_checkpoint_enabled", True)
+    step: int  # number of the checkpoint that it may become
+    parts: dict[str, Any]  # {file name: state}
+    dropped: tuple[str, ...]  # file names that are left out
 
 
 class Checkpointer:
@@ -51,8 +57,8 @@ class Checkpointer:
 
     Args:
         ckpt_dir: directory of the checkpoints.
-        max_to_keep: number of newest checkpoints kept by `save`; None keeps all. The latest one saved as best
-            is kept besides.
+        max_to_keep: number of newest checkpoints kept by `save`; None keeps all. The best one, see `save_best`, is
+            kept besides.
         **kwargs: {name: object with `state_dict()` and `load_state_dict()`}; the names are those of the
         files.
     """
@@ -76,12 +82,14 @@ class Checkpointer:
         """Directory of the checkpoints, an absolute path."""
         return self._ckpt_dir
 
-    def save(self, global_step: int, *, is_best: bool = False) -> str:
+    def save(self, global_step: int) -> str:
         """Save everything as `ckpt-<global_step>`, replacing what has that name, then remove the oldest ones.
+
+        Replay buffers, which may be a thousand times as large as the rest, stay in this checkpoint alone: they are
+        removed from those before it, once this one is whole and on the disk.
 
         Args:
             global_step: number of the checkpoint.
-            is_best: keep this one until another one is saved as best.
         Returns:
             The path of the checkpoint.
         Raises:
@@ -92,20 +100,81 @@ class Checkpointer:
         step = int(global_step)
         if step < 0:
             raise ValueError(f"Checkpointer.save: expected global_step >= 0, got {step}.")
+        path = self._write(self._ckpt_dir, step, self._parts(self._modules))
+        files.rotate(self._ckpt_dir, self._max_to_keep, step)
+        files.drop_parts(self._ckpt_dir, REPLAY_BUFFER, step)
+        return path
+
+    def snapshot(self, global_step: int, names: Iterable[str]) -> Snapshot:
+        """Return a copy of the present state of some objects, which `save_best` can write later.
+
+        Args:
+            global_step: number of the checkpoint that it may become.
+            names: of the objects. Replay buffers are left out.
+        """
+        parts = self._parts({name: self._modules[name] for name in names})
+        dropped = tuple(name for name in parts if name.endswith(REPLAY_BUFFER))
+        kept = {name: copy.deepcopy(part) for name, part in parts.items() if name not in dropped}
+        return Snapshot(int(global_step), kept, dropped)
+
+    def save_best(self, snapshot: Snapshot, score: float) -> str:
+        """Save a snapshot as `best/ckpt-<step>`, in the place of the best one so far.
+
+        It is beside the others, so that it is neither rotated away nor taken for the newest.
+
+        Args:
+            snapshot: what to save.
+            score: how good it is, told by `best_score`.
+        Returns:
+            The path of the checkpoint.
+        Raises:
+            CheckpointError: if the disk does not take it. The best one so far is then as it was.
+        """
+        directory = os.path.join(self._ckpt_dir, _BEST)
+        path = self._write(directory, snapshot.step, snapshot.parts, float(score), snapshot.dropped)
+        files.rotate(directory, 1, snapshot.step)
+        for step in files.list_steps(directory):
+            if step > snapshot.step:  # of a run that went on from an earlier checkpoint
+                shutil.rmtree(files.checkpoint_path(directory, step), ignore_errors=True)
+        return path
+
+    def best_score(self) -> float | None:
+        """Return the score of the best checkpoint, or None if there is none that is undamaged."""
+        directory = os.path.join(self._ckpt_dir, _BEST)
+        for step in reversed(files.list_steps(directory)):
+            with contextlib.suppress(CheckpointError):
+                return files.read_manifest(files.checkpoint_path(directory, step)).get("score")
+        return None
+
+    def state_bytes(self) -> tuple[int, int]:
+        """Return the bytes of the tensors to be saved: without replay buffers, and of replay buffers as they are."""
+        sizes = [0, 0]
+        for name, part in self._parts(self._modules).items():
+            for _, value in flat({name: part}):
+                if isinstance(value, torch.Tensor):
+                    sizes[name.endswith(REPLAY_BUFFER)] += value.numel() * value.element_size()
+        return sizes[0], sizes[1]
+
+    @staticmethod
+    def _parts(modules: dict[str, Any]) -> dict[str, Any]:
+        """Return {file name: state} of objects."""
         parts = {}
-        for name, module in self._modules.items():
-            disabled = _disabled_prefixes(module)
-            parts.update(_split(name, module.state_dict(), disabled))
+        for name, module in modules.items():
+            parts.update(split(name, module.state_dict(), disabled_prefixes(module)))
+        return parts
+
+    @staticmethod
+    def _write(
+        directory: str, step: int, parts: dict[str, Any], score: float | None = None, dropped: Iterable[str] = ()
+    ) -> str:
         try:
-            files.sweep(self._ckpt_dir)
-            path = files.write_checkpoint(self._ckpt_dir, step, parts, is_best)
+            files.sweep(directory)
+            return files.write_checkpoint(directory, step, parts, score, tuple(dropped))
         except OSError as error:
             raise CheckpointError(
-                f"The checkpoint of step {step} could not be saved in {self._ckpt_dir}: {error}. Earlier "
+                f"The checkpoint of step {step} could not be saved in {directory}: {error}. Earlier "
                 f"checkpoints are untouched. Free disk space, or check that the directory can be written."
             ) from error
-        files.rotate(self._ckpt_dir, self._max_to_keep, step)
-        return path
 
     def has_checkpoint(self, global_step: int | str = "latest") -> bool:
         """Return whether there is a checkpoint of that step, any one ("latest"), or a best one ("best").
@@ -115,7 +184,7 @@ class Checkpointer:
         if global_step == "latest":
             return bool(files.list_steps(self._ckpt_dir))
         if global_step == "best":
-            return files.best_step(self._ckpt_dir) is not None
+            return bool(files.list_steps(os.path.join(self._ckpt_dir, _BEST)))
         return int(global_step) in files.list_steps(self._ckpt_dir)
 
     def load(
@@ -143,16 +212,23 @@ class Checkpointer:
             CheckpointError: if the checkpoint asked for is missing or damaged, if all are damaged, or if it
                 does not fit.
         """
-        loading = _Loading(
+        loading = Loading(
             list(ignored_parameter_prefixes),
             including_optimizer,
             including_replay_buffer,
             including_data_transformers,
             strict,
         )
+        if global_step == "best":
+            directory = os.path.join(self._ckpt_dir, _BEST)
+            steps = files.list_steps(directory)
+            if not steps:
+                raise CheckpointError(f"There is no best checkpoint in {directory}: it is made by evaluation.")
+            loading.load(files.checkpoint_path(directory, steps[-1]), self._modules)
+            return steps[-1]
         if global_step != "latest":
-            step = files.best_step(self._ckpt_dir) if global_step == "best" else int(global_step)
-            if step is None or step not in files.list_steps(self._ckpt_dir):
+            step = int(global_step)
+            if step not in files.list_steps(self._ckpt_dir):
                 raise CheckpointError(
                     f"There is no checkpoint of step {global_step} in {self._ckpt_dir}. "
                     f"There are: {files.list_steps(self._ckpt_dir) or 'none'}."
@@ -192,161 +268,6 @@ class Checkpointer:
         return -1
 
 
-class _Loading:
-    """One reading of a checkpoint: which parts are taken, and how they are checked against the objects."""
-
-    def __init__(
-        self,
-        ignored_prefixes: list[str],
-        including_optimizer: bool,
-        including_replay_buffer: bool,
-        including_data_transformers: bool,
-        strict: bool,
-    ):
-        self._ignored_prefixes = ignored_prefixes
-        included = {_OPTIMIZER: including_optimizer, _REPLAY_BUFFER: including_replay_buffer}
-        self._left_out_parts = [part for part, is_included in included.items() if not is_included]
-        self._including_data_transformers = including_data_transformers
-        self._strict = strict
-
-    def load(self, path: str, modules: dict[str, Any]) -> None:
-        """Load the checkpoint at `path`: everything is read and checked before any object is changed."""
-        manifest = files.read_manifest(path)
-        states, problems = {}, []
-        for name, module in modules.items():
-            if f"{name}.json" not in manifest["files"]:
-                problems.append(f"{name}: not in the checkpoint, which holds {_part_names(manifest)}")
-                continue
-            loaded: Any = {}
-            for part in ("", _OPTIMIZER, _REPLAY_BUFFER):
-                if part not in self._left_out_parts and f"{name}{part}.json" in manifest["files"]:
-                    loaded = _merge(loaded, files.read_part(path, manifest, name + part))
-            states[name], found = self._fit(name, module, loaded)
-            problems += found
-        if problems:
-            told = f"{path} does not fit:\n  " + "\n  ".join(problems)
-            if self._strict or any(_NOW in problem for problem in problems):
-                raise CheckpointError(f"{told}\n{_HOW_TO_FIT}")
-            logging.warning("%s\nMissing entries stay as they are, unexpected ones are not used.", told)
-        for name, state in states.items():
-            modules[name].load_state_dict(state)
-
-    def _fit(self, name: str, module: Any, loaded: Any) -> tuple[Any, list[str]]:
-        """Return the state to give to `module`, and what is wrong with it."""
-        if not isinstance(loaded, dict):
-            return loaded, []
-        disabled = _disabled_prefixes(module)
-        current = module.state_dict()
-        self._keep_current(current, loaded, "", name, disabled)
-        if not isinstance(module, nn.Module):
-            return loaded, []  # only of modules it is known that their entries do not come and go
-        problems = []
-        missing = [key for key in current if key not in loaded]
-        unexpected = [key for key in loaded if key not in current]
-        for kind, keys in (("missing", missing), ("unexpected", unexpected)):
-            if keys:
-                problems.append(f"{name}: {kind} in the checkpoint: {', '.join(keys)}")
-        if not self._strict:
-            loaded.update({key: current[key] for key in missing})
-            for key in unexpected:
-                del loaded[key]
-        for key, value in loaded.items():
-            present = current.get(key)
-            if not isinstance(value, torch.Tensor) or not isinstance(present, torch.Tensor):
-                continue
-            if not isinstance(present, nn.UninitializedParameter) and value.shape != present.shape:
-                problems.append(f"{name}.{key}: {tuple(value.shape)} {_NOW} {tuple(present.shape)}")
-        return loaded, problems
-
-    def _keep_current(self, current: dict, loaded: dict, path: str, name: str, disabled: list[str]) -> None:
-        """Replace in `loaded` what is not to be taken by what is in `current`."""
-        for key in [*loaded, *(key for key in current if key not in loaded)]:
-            if not isinstance(key, str):
-                continue
-            key_path = f"{path}.{key}" if path else key
-            if self._is_left_alone(key_path, name, disabled):
-                loaded.pop(key, None)
-                if key in current:
-                    loaded[key] = current[key]
-            elif isinstance(current.get(key), dict) and isinstance(loaded.get(key), dict):
-                self._keep_current(current[key], loaded[key], key_path, name, disabled)
-
-    def _is_left_alone(self, path: str, name: str, disabled: list[str]) -> bool:
-        if _part_of(path) in self._left_out_parts or _has_prefix(path, disabled):
-            return True
-        if not self._including_data_transformers and "_data_transformer" in path:
-            return True
-        prefixes = tuple(self._ignored_prefixes)
-        return path.startswith(prefixes) or f"{name}.{path}".startswith(prefixes)
-
-
-def _part_of(path: str) -> str:
-    """Return which part of a module's state the entry at the dotted path belongs to."""
-    components = path.split(".")
-    if any("_optimizers" in component for component in components):
-        return _OPTIMIZER
-    return _REPLAY_BUFFER if any(component.endswith("_replay_buffer") for component in components) else ""
-
-
-def _part_names(manifest: dict[str, Any]) -> str:
-    names = [name.removesuffix(".json") for name in manifest["files"] if name.endswith(".json")]
-    return ", ".join(sorted(names))
-
-
-def _disabled_prefixes(module: Any) -> list[str]:
-    if not isinstance(module, nn.Module):
-        return []
-    return [path for path, part in module.named_modules() if path and not is_checkpoint_enabled(part)]
-
-
-def _has_prefix(path: str, prefixes: list[str]) -> bool:
-    return any(path == prefix or path.startswith(prefix + ".") for prefix in prefixes)
-
-
-def _split(name: str, state: Any, disabled: list[str]) -> dict[str, Any]:
-    """Return {file name: state} of the parts of a module's state, without what is disabled in it."""
-    if not isinstance(state, dict):
-        return {name: state}
-    parts: dict[str, dict] = {"": {}}
-
-    def put(entries: dict, path: tuple[str, ...]) -> None:
-        for key, value in entries.items():
-            key_path = ".".join([*path, str(key)])
-            if _has_prefix(key_path, disabled):
-                continue
-            part = _part_of(key_path)
-            if not part and isinstance(value, dict) and _is_mixed(value, key_path):
-                put(value, (*path, key))
-                continue
-            target = parts.setdefault(part, {})
-            for level in path:
-                target = target.setdefault(level, {})
-            target[key] = value
-
-    put(state, ())
-    return {name + part: content for part, content in parts.items()}
-
-
-def _is_mixed(entries: dict, path: str) -> bool:
-    """Return whether some entry of a nested dict belongs to another part than the module itself."""
-    if not all(isinstance(key, str) for key in entries):
-        return False
-    for key, value in entries.items():
-        key_path = f"{path}.{key}"
-        if _part_of(key_path) or isinstance(value, dict) and _is_mixed(value, key_path):
-            return True
-    return False
-
-
-def _merge(target: Any, source: Any) -> Any:
-    """Return `source` merged into `target`; what is no dict replaces it."""
-    if not isinstance(source, dict):
-        return source
-    for key, value in source.items():
-        target[key] = _merge(target.get(key, {}), value)
-    return target
-
-
 def extract_sub_state_dict_from_checkpoint(checkpoint_prefix: str, checkpoint_path: str) -> dict[str, Any]:
     """Return the parameters of a part of a saved algorithm, to preload a part of another one.
 
@@ -365,7 +286,7 @@ def extract_sub_state_dict_from_checkpoint(checkpoint_prefix: str, checkpoint_pa
     def read(candidate, manifest):
         found = "algorithm" if name == "alg" and "alg.json" not in manifest["files"] else name
         if f"{found}.json" not in manifest["files"]:
-            raise CheckpointError(f"{candidate} holds nothing named {found!r}, but {_part_names(manifest)}.")
+            raise CheckpointError(f"{candidate} holds nothing named {found!r}, but {part_names(manifest)}.")
         return found, files.read_part(candidate, manifest, found)
 
     candidate, (name, state) = _read_newest(checkpoint_path, read)
@@ -394,10 +315,10 @@ def extract_replay_buffer_from_checkpoint(checkpoint_path: str) -> tuple[str, di
 
     def read(candidate, manifest):
         names = [name.removesuffix(".json") for name in manifest["files"]]
-        parts = {name: files.read_part(candidate, manifest, name) for name in names if name.endswith(_REPLAY_BUFFER)}
+        parts = {name: files.read_part(candidate, manifest, name) for name in names if name.endswith(REPLAY_BUFFER)}
         buffers: dict[str, dict] = {}
-        for path, value in _flat(parts):
-            if isinstance(value, torch.Tensor) and _part_of(path) == _REPLAY_BUFFER:
+        for path, value in flat(parts):
+            if isinstance(value, torch.Tensor) and part_of(path) == REPLAY_BUFFER:
                 buffer, _, name = path.rpartition("_replay_buffer.")
                 buffers.setdefault(f"{buffer}_replay_buffer", {})[name] = value
         return buffers
@@ -406,18 +327,9 @@ def extract_replay_buffer_from_checkpoint(checkpoint_path: str) -> tuple[str, di
     if len(buffers) != 1:
         raise CheckpointError(
             f"{candidate}: expected one replay buffer, got {sorted(buffers) or 'none'}. A run keeps it in its "
-            f'checkpoints with alf.config("ReplayBuffer", enable_checkpoint=True).'
+            f'newest checkpoint with alf.config("ReplayBuffer", enable_checkpoint=True).'
         )
     return candidate, next(iter(buffers.values()))
-
-
-def _flat(entries: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted path and value of what is in nested dicts."""
-    for key, value in entries.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _read_newest(checkpoint_path: str, read: Callable[[str, dict], Any]) -> tuple[str, Any]:

@@ -6,8 +6,9 @@ schedule is exact at 1e9 steps.
 """
 
 import bisect
+import contextlib
 import math
-from typing import Callable, List, Sequence, Tuple, Union
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple, Union
 
 from alf.config_util import configurable
 from alf.progress import (
@@ -29,6 +30,8 @@ __all__ = [
     "disallow_scheduler",
     "get_all_progresses",
     "get_progress",
+    "read_scheduler",
+    "scheduler_reader",
     "update_all_progresses",
     "update_progress",
 ]
@@ -317,3 +320,32 @@ def as_scheduler(value_or_scheduler: Union[Number, Callable[[], Number]]) -> Cal
     if callable(value_or_scheduler):
         return value_or_scheduler
     return ConstantScheduler(value_or_scheduler)
+
+
+# what takes the place of reading a scheduler; None: nothing
+_reader: Optional[Callable[[Callable[[], Number]], Any]] = None
+
+
+def read_scheduler(scheduler: Callable[[], Number]) -> Any:
+    """Return the present value of a scheduler, for train steps and losses.
+
+    It is a number; but while an update is traced (``TrainerConfig.compile``), a value that can change is a 0-d tensor,
+    which has the present value in each later update. So do not compare it with numbers.
+
+    Args:
+        scheduler: what :func:`as_scheduler` returned.
+    """
+    if _reader is None or isinstance(scheduler, ConstantScheduler):
+        return scheduler()
+    return _reader(scheduler)
+
+
+@contextlib.contextmanager
+def scheduler_reader(reader: Callable[[Callable[[], Number]], Any]) -> Iterator[None]:
+    """Context in which :func:`read_scheduler` returns ``reader(scheduler)`` for schedulers that are not constant."""
+    global _reader
+    before, _reader = _reader, reader
+    try:
+        yield
+    finally:
+        _reader = before

@@ -17,6 +17,7 @@ import alf.summary as summary
 from alf.config_util import configurable
 from alf.data_structures import LossInfo
 from alf.tensor_specs import TensorSpec
+from alf.utils import profiling
 
 DEFAULT_BUCKET_COUNT = 30
 
@@ -24,7 +25,7 @@ DEFAULT_BUCKET_COUNT = 30
 class record_time:
     """Context that measures how long its block takes, and records the mean since the last record.
 
-    The time is recorded as a scalar `time/...` outside of all scopes, in seconds.
+    The time is recorded as a scalar `time/...` outside of all scopes, in seconds. For a profiler it is a scope.
 
     Args:
         tag: name of the scalar; "time/" is put before it if it does not begin so.
@@ -36,10 +37,15 @@ class record_time:
         self._tag = tag if tag.startswith("time/") else f"time/{tag}"
 
     def __enter__(self) -> record_time:
+        self._profiler = profiling.active()
+        if self._profiler is not None:
+            self._profiler.enter(self._tag)
         self._start = time.perf_counter()
         return self
 
     def __exit__(self, *exc_info) -> None:
+        if self._profiler is not None:
+            self._profiler.exit()
         total = self._totals.get(self._tag)
         if total is None:
             total = self._totals[self._tag] = [0.0, 0]

@@ -5,8 +5,15 @@ import _job
 JOBS = ("sac_halfcheetah", "ppo_cart_pole")
 
 
-def train_sac(marks: _job.Marks, seed: int) -> None:
-    """Train SAC on HalfCheetah-v5 until the marks say that it is enough."""
+NUM_RANDOM_STEPS = 100  # of SAC
+
+
+def sac_parts(seed: int):
+    """Return collector, replay buffer and ``update(batch)`` of SAC on HalfCheetah-v5.
+
+    Args:
+        seed: of the environment.
+    """
     import torch
     from tensordict.nn import InteractionType, NormalParamExtractor, TensorDictModule
     from torchrl.collectors import Collector
@@ -16,7 +23,6 @@ def train_sac(marks: _job.Marks, seed: int) -> None:
     from torchrl.modules import MLP, ProbabilisticActor, TanhNormal, ValueOperator
     from torchrl.objectives import SACLoss, SoftUpdate
 
-    num_random_steps = 100
     env = TransformedEnv(GymEnv("HalfCheetah-v5"), Compose(InitTracker(), DoubleToFloat()))
     env.set_seed(seed)
     spec = env.action_spec_unbatched
@@ -35,25 +41,39 @@ def train_sac(marks: _job.Marks, seed: int) -> None:
     update_target = SoftUpdate(loss_module, tau=0.005)
     optimizer = torch.optim.Adam(loss_module.parameters(), lr=3e-4, fused=True)
     buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(1_000_000), batch_size=256)
-    collector = Collector(env, actor, init_random_frames=num_random_steps, frames_per_batch=1, total_frames=-1)
+    collector = Collector(env, actor, init_random_frames=NUM_RANDOM_STEPS, frames_per_batch=1, total_frames=-1)
+
+    def update(batch) -> None:
+        losses = loss_module(batch)
+        (losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        update_target.step()
+
+    return collector, buffer, update
+
+
+def train_sac(marks: _job.Marks, seed: int) -> None:
+    """Train SAC on HalfCheetah-v5 until the marks say that it is enough."""
+    collector, buffer, update = sac_parts(seed)
     env_steps = updates = 0
     for data in collector:
         env_steps += data.numel()
         if marks.step(env_steps, updates):
             break
         buffer.extend(data.reshape(-1))
-        if env_steps > num_random_steps:
-            losses = loss_module(buffer.sample())
-            (losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            update_target.step()
+        if env_steps > NUM_RANDOM_STEPS:
+            update(buffer.sample())
             updates += 1
     collector.shutdown()
 
 
-def train_ppo(marks: _job.Marks, seed: int) -> None:
-    """Train PPO on CartPole-v1 until the marks say that it is enough."""
+def ppo_parts(seed: int):
+    """Return collector, ``prepare(data)`` and ``update(batch)`` of PPO on CartPole; ``prepare`` adds advantages.
+
+    Args:
+        seed: of the environments.
+    """
     import torch
     from tensordict.nn import TensorDictModule
     from torchrl.collectors import Collector
@@ -79,19 +99,32 @@ def train_ppo(marks: _job.Marks, seed: int) -> None:
         normalize_advantage=True)
     parameters = list(loss_module.parameters())
     optimizer = torch.optim.Adam(parameters, lr=1e-3, fused=True)
+
+    def prepare(data):
+        with torch.no_grad():
+            return advantages(data).reshape(-1)
+
+    def update(batch) -> None:
+        losses = loss_module(batch)
+        (losses["loss_objective"] + losses["loss_critic"]).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return Collector(env, actor, frames_per_batch=256, total_frames=-1), prepare, update
+
+
+def train_ppo(marks: _job.Marks, seed: int) -> None:
+    """Train PPO on CartPole-v1 until the marks say that it is enough."""
+    collector, prepare, update = ppo_parts(seed)
     env_steps = updates = 0
-    for data in Collector(env, actor, frames_per_batch=256, total_frames=-1):
+    for data in collector:
         env_steps += data.numel()
         if marks.step(env_steps, updates):
             break
-        with torch.no_grad():
-            batch = advantages(data).reshape(-1)
+        batch = prepare(data)
         for _ in range(20):  # epochs of one batch, so there is nothing to shuffle
-            losses = loss_module(batch)
-            (losses["loss_objective"] + losses["loss_critic"]).backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 0.5)
-            optimizer.step()
-            optimizer.zero_grad()
+            update(batch)
             updates += 1
 
 

@@ -45,6 +45,7 @@ class Batch {
   // False: `action` is not of the right shape and type, or not contiguous in main memory.
   virtual bool take_action(PyObject* action) = 0;
   virtual int64_t step() = 0;
+  virtual bool is_discrete() const = 0;
   virtual int state_size() const = 0;
   virtual int observation_size() const = 0;
 
@@ -52,6 +53,7 @@ class Batch {
     ring_ = ring;
     row_ = 0;
   }
+  bool is_attached() const { return ring_.num_rows > 0; }
   // The next row, for a time step that somebody else writes.
   int64_t advance() { return row_ = (row_ + 1) % ring_.num_rows; }
   int64_t batch_size() const { return batch_size_; }
@@ -85,6 +87,7 @@ class BatchOf final : public Batch {
     now_.step_type.resize(batch_size);
   }
 
+  bool is_discrete() const override { return kIsDiscrete; }
   int state_size() const override { return Env::kStateSize; }
   int observation_size() const override { return Env::kObservationSize; }
 

@@ -48,26 +48,34 @@ T* block(const py::array& array, std::vector<py::ssize_t> shape, const char* nam
       std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()) != shape) {
     throw py::value_error(std::string(name) + ": expected a contiguous block [R, B, ...] of the right dtype");
   }
-  return static_cast<T*>(const_cast<void*>(array.data()));
+  return static_cast<T*>(py::array(array).mutable_data());
 }
 
 void attach(Batch& batch, const py::array& step_type, const py::array& reward, const py::array& discount,
             const py::array& observation, const py::array& prev_action) {
-  const py::ssize_t rows = step_type.shape(0), size = batch.batch_size();
-  const bool is_discrete = prev_action.ndim() == 2;
+  const py::ssize_t rows = step_type.ndim() > 0 ? step_type.shape(0) : 0, size = batch.batch_size();
+  if (rows < 1) throw py::value_error("step_type: expected a block [R, B] of at least one row");
   batch.attach({rows, block<int32_t>(step_type, {rows, size}, "step_type"),
                 block<float>(reward, {rows, size}, "reward"),
                 block<float>(discount, {rows, size}, "discount"),
                 block<float>(observation, {rows, size, batch.observation_size()}, "observation"),
-                is_discrete ? static_cast<void*>(block<int64_t>(prev_action, {rows, size}, "prev_action"))
-                            : block<float>(prev_action, {rows, size, 1}, "prev_action")});
+                batch.is_discrete() ? static_cast<void*>(block<int64_t>(prev_action, {rows, size}, "prev_action"))
+                                    : block<float>(prev_action, {rows, size, 1}, "prev_action")});
 }
 
-int64_t reset(Batch& batch) { return batch.reset(); }
+// The batch, if there is a ring to write to.
+Batch& attached(Batch& batch) {
+  if (!batch.is_attached()) throw std::runtime_error("Batch: call attach before the first reset");
+  return batch;
+}
+
+int64_t reset(Batch& batch) { return attached(batch).reset(); }
+
+int64_t advance(Batch& batch) { return attached(batch).advance(); }
 
 // The row of the ring that was written, or -1 if the action is no tensor of the right kind.
 int64_t step(Batch& batch, const py::object& action) {
-  if (!batch.take_action(action.ptr())) return -1;
+  if (!attached(batch).take_action(action.ptr())) return -1;
   if (batch.batch_size() < kLargeBatch) return batch.step();
   py::gil_scoped_release release;
   return batch.step();
@@ -89,6 +97,13 @@ void from_array(const py::dict& fields, const char* name, std::vector<To>& value
   }
   const To* data = reinterpret_cast<const To*>(array.data());
   values.assign(data, data + array.size());
+}
+
+template <typename T, typename Holds>
+void check_all(const std::vector<T>& values, const char* name, const char* expected, Holds holds) {
+  for (T value : values) {
+    if (!holds(value)) throw py::value_error(std::string(name) + ": expected " + expected + ", got " + std::to_string(value));
+  }
 }
 
 // 64 bits of a random state are kept as int64, which everything that stores arrays knows.
@@ -113,6 +128,10 @@ void set_state(Batch& batch, const py::dict& fields) {
   from_array<int64_t>(fields, "has_next_random", state.has_next_random);
   from_array<int64_t>(fields, "num_steps", state.num_steps);
   from_array<int64_t>(fields, "step_type", state.step_type);
+  // Beyond this some environment would not come to an end with bringing an angle back to [-pi, pi].
+  check_all(state.state, "state", "numbers between -1e9 and 1e9", [](double x) { return std::fabs(x) <= 1e9; });
+  check_all(state.num_steps, "num_steps", "numbers >= 0", [](int64_t steps) { return steps >= 0; });
+  check_all(state.step_type, "step_type", "0, 1 or 2", [](int64_t type) { return type >= 0 && type <= alf::kLast; });
   batch.state() = std::move(state);
 }
 
@@ -141,7 +160,7 @@ PYBIND11_MODULE(_envs, module) {
            py::keep_alive<1, 5>(), py::keep_alive<1, 6>())
       .def("reset", &reset)
       .def("step", &step)
-      .def("advance", &Batch::advance)
+      .def("advance", &advance)
       .def("seed", &seed)
       .def("get_state", &get_state)
       .def("set_state", &set_state);

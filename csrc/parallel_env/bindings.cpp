@@ -32,8 +32,10 @@ class PySignals {
     return signals_.wait(worker, ticket, seconds);
   }
 
-  // First worker whose ticket is not done after `seconds`; else -1, or -2 if commands have failed.
+  // First worker whose ticket is not done after `seconds`; else -1, or -2 if commands have failed, or -3 if counters are
+  // damaged.
   int wait_all(const std::vector<uint32_t>& tickets, double seconds) {
+    if (tickets.size() > signals_.num_workers()) throw std::out_of_range("Signals: more tickets than workers");
     size_t worker = 0;
     while (worker < tickets.size() && signals_.is_done(worker, tickets[worker])) ++worker;
     if (worker < tickets.size()) {
@@ -44,6 +46,7 @@ class PySignals {
         if (!signals_.wait(worker, tickets[worker], left > 0 ? left : 0)) return static_cast<int>(worker);
       }
     }
+    if (signals_.any_damaged()) return -3;
     return signals_.any_failed() ? -2 : -1;
   }
 
@@ -61,7 +64,8 @@ class PySignals {
 
  private:
   static size_t checked_count(const py::array& lines) {
-    if (lines.ndim() != 2 || lines.nbytes() != lines.shape(0) * 64 || reinterpret_cast<uintptr_t>(lines.data()) % 64) {
+    if (lines.ndim() != 2 || lines.nbytes() != lines.shape(0) * 64 || !(lines.flags() & py::array::c_style) ||
+        reinterpret_cast<uintptr_t>(lines.data()) % 64) {
       throw std::invalid_argument("Signals: expected an aligned, contiguous array of 64 bytes per worker");
     }
     return static_cast<size_t>(lines.shape(0));
@@ -85,14 +89,24 @@ class PyRowKeeper {
   PyRowKeeper(py::array step_type, std::vector<py::array> prev_actions, std::vector<py::array> actions,
               std::vector<py::array> checked)
       : arrays_(collect(step_type, prev_actions, actions, checked)),
-        ring_rows_(step_type.shape(0)),
-        batch_size_(step_type.shape(1)),
+        ring_rows_(step_type.ndim() == 2 ? step_type.shape(0) : 0),
+        batch_size_(step_type.ndim() == 2 ? step_type.shape(1) : 0),
         keeper_(to_block(step_type, true), to_blocks(prev_actions, true), to_blocks(actions, false),
                 to_blocks(checked, true)) {
-    if (step_type.itemsize() != 4 || prev_actions.size() != actions.size()) {
+    if (step_type.ndim() != 2 || step_type.itemsize() != 4 || prev_actions.size() != actions.size()) {
       throw std::invalid_argument("RowKeeper: step_type must be int32, and each action needs its previous action");
     }
+    for (const std::vector<py::array>* arrays : {&prev_actions, &checked}) {
+      for (const py::array& array : *arrays) {
+        if (array.shape(0) != ring_rows_ || array.shape(1) != batch_size_) {
+          throw std::invalid_argument("RowKeeper: expected as many rows as step_type has in every block");
+        }
+      }
+    }
     for (size_t k = 0; k < actions.size(); ++k) {
+      if (actions[k].shape(0) != batch_size_) {
+        throw std::invalid_argument("RowKeeper: expected an action for each environment");
+      }
       if (actions[k].nbytes() * ring_rows_ != prev_actions[k].nbytes()) {
         throw std::invalid_argument("RowKeeper: an action and its previous action differ in size");
       }

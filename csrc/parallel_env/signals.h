@@ -107,6 +107,16 @@ class Signals {
     return wait_until(&line.done, &line.main_sleeping, [ticket](uint32_t done) { return reached(done, ticket); }, seconds);
   }
 
+  // Whether counters have values that they cannot have: something else has written there.
+  bool any_damaged() const {
+    for (size_t worker = 0; worker < num_workers_; ++worker) {
+      const ControlLine& line = lines_[worker];
+      const uint32_t outstanding = line.go.load(std::memory_order_relaxed) - line.done.load(std::memory_order_relaxed);
+      if (outstanding > kSlots || line.failed.load(std::memory_order_relaxed) > kSlots) return true;
+    }
+    return false;
+  }
+
   // Whether a command has failed since the main process last set the counters back.
   bool any_failed() const {
     for (size_t worker = 0; worker < num_workers_; ++worker) {

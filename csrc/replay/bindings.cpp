@@ -29,11 +29,16 @@ void check_same_size(int64_t expected, int64_t got, const char* name) {
   }
 }
 
+int64_t at_least_one(int64_t value, const char* name) {
+  if (value < 1) throw py::value_error(std::string(name) + ": expected >= 1, got " + std::to_string(value));
+  return value;
+}
+
 template <alf::Op op>
 void bind_tree(py::module_& module, const char* name) {
   using Tree = alf::SegmentTree<op>;
   auto cls = py::class_<Tree>(module, name);
-  cls.def(py::init<int64_t>())
+  cls.def(py::init([](int64_t capacity) { return Tree(at_least_one(capacity, "capacity")); }))
       .def("set",
            [](Tree& tree, const py::object& indices, const py::object& values) {
              Int64s where(indices, "indices");
@@ -84,6 +89,7 @@ struct Counts : Int64s {
 int64_t count_starts(const py::object& counts_object, int64_t length, int64_t ignored, int64_t interval,
                      int64_t recent) {
   Counts counts(counts_object);
+  at_least_one(interval, "interval");
   int64_t total = 0;
   for (int64_t env = 0; env < counts.num_environments; ++env) {
     total += alf::StartRange(counts.positions()[env], counts.sizes()[env], length, ignored, interval, recent).count;
@@ -95,6 +101,7 @@ py::tuple locate_starts(const py::object& drawn_object, const py::object& counts
                         int64_t ignored, int64_t interval, int64_t recent) {
   Int64s drawn(drawn_object, "drawn");
   Counts counts(counts_object);
+  at_least_one(interval, "interval");
   std::vector<alf::StartRange> ranges;
   std::vector<int64_t> ends;
   int64_t total = 0;
@@ -122,8 +129,9 @@ class PyPriorities {
  public:
   PyPriorities(const py::object& priorities, const py::object& counts, int64_t interval)
       : priorities_(priorities), counts_object_(counts), counts_(counts),
-        max_length_(Float64s(priorities, "priorities").size / counts_.num_environments),
-        impl_(Float64s(priorities, "priorities").data, counts_.num_environments, max_length_, interval) {}
+        max_length_(length_of(Float64s(priorities, "priorities").size, counts_.num_environments)),
+        impl_(Float64s(priorities, "priorities").data, counts_.num_environments, max_length_,
+              at_least_one(interval, "interval")) {}
 
   // (Problem, index of the first one with it, largest value)
   py::tuple update(const py::object& env_ids, const py::object& positions, const py::object& values) {
@@ -179,6 +187,15 @@ class PyPriorities {
   }
 
  private:
+  // Steps of each environment.
+  static int64_t length_of(int64_t size, int64_t num_environments) {
+    if (num_environments < 1 || size < 1 || size % num_environments != 0) {
+      throw py::value_error("priorities: expected the same number, at least one, for each of " +
+                            std::to_string(num_environments) + " environments, got " + std::to_string(size));
+    }
+    return size / num_environments;
+  }
+
   py::object priorities_, counts_object_;  // own the memory
   Counts counts_;
   int64_t max_length_;

@@ -40,6 +40,13 @@ struct Node {
     return node;
   }
 
+  // One more than the largest index of a leaf.
+  size_t num_leaves() const {
+    size_t number = kind == kLeaf ? leaf + 1 : 0;
+    for (const Node& child : children) number = std::max(number, child.num_leaves());
+    return number;
+  }
+
   // Puts the leaves (borrowed) in their places; false if the nest is another one.
   bool collect(PyObject* nest, std::vector<PyObject*>* leaves) const {
     if (kind == kLeaf) {
@@ -125,13 +132,18 @@ class RowStore {
     positions_ = array.data;
     sizes_ = positions_ + num_environments_;
     reserved_ = sizes_ + num_environments_;
+    if (max_length < 1) throw py::value_error("max_length: expected >= 1, got " + std::to_string(max_length));
     for (auto item : rings) {
       auto parts = item.cast<py::tuple>();
       DLTensor tensor;
       if (!Torch::get().view(parts[0].ptr(), &tensor)) throw py::type_error("rings: expected tensors in main memory");
+      const int64_t num_slots = parts[1].cast<int64_t>(), interval = parts[2].cast<int64_t>();
+      if (!(tensor.dtype == kUint8) || tensor.ndim != 2 || !is_contiguous(tensor) || num_slots < 1 || interval < 1 ||
+          tensor.shape[0] != num_environments_ * num_slots || num_slots < (max_length - 1) / interval + 1) {
+        throw py::value_error("rings: expected uint8 [num_environments * num_slots, row_bytes] with slots for max_length");
+      }
       use_large_pages(tensor.data, tensor.shape[0] * tensor.shape[1]);
-      rings_.push_back({static_cast<char*>(tensor.data), tensor.shape[1], parts[1].cast<int64_t>(),
-                        parts[2].cast<int64_t>(), parts[3].cast<bool>(), {},
+      rings_.push_back({static_cast<char*>(tensor.data), tensor.shape[1], num_slots, interval, parts[3].cast<bool>(), {},
                         py::reinterpret_borrow<py::object>(parts[0])});
     }
     for (auto item : leaves) {
@@ -142,13 +154,19 @@ class RowStore {
                 {tensor.shape, tensor.shape + tensor.ndim}, tensor.dtype.bits / 8u, 1};
       for (int64_t size : leaf.shape) leaf.numel *= size;
       leaf.num_bytes *= leaf.numel;
-      rings_.at(leaf.ring).leaves.push_back(leaves_.size());
+      Ring& ring = rings_.at(leaf.ring);
+      const auto row_bytes = static_cast<size_t>(ring.row_bytes);
+      if (leaf.num_bytes > row_bytes || leaf.offset > row_bytes - leaf.num_bytes) {
+        throw py::value_error("leaves: expected each to lie within a row of its ring");
+      }
+      ring.leaves.push_back(leaves_.size());
       leaves_.push_back(leaf);
     }
+    if (root_.num_leaves() > leaves_.size()) throw py::value_error("plan: expected leaves that there are");
   }
 
   // Stores a nest [T, B, ...], or [B, ...] without has_time, behind what the environments have; env_ids is None or
-  // int64 [B], in range and none twice. Returns T, or -1 if the nest is not plain (another structure, dtype, shape or
+  // int64 [B], none twice. Returns T, or -1 if the nest is not plain (another structure, dtype, shape or
   // device, or not contiguous), and then has done nothing.
   int64_t append(const py::handle& nest, bool has_time, const py::object& env_ids) {
     objects_.resize(leaves_.size());
@@ -160,6 +178,7 @@ class RowStore {
       Int64s array(env_ids, "env_ids");
       envs = array.data;
       batch_size = array.size;
+      for (int64_t b = 0; b < batch_size; ++b) check_env(envs[b]);
     }
     sources_.resize(leaves_.size());
     for (size_t i = 0; i < leaves_.size(); ++i) {
@@ -222,6 +241,7 @@ class RowStore {
   py::object read_sequences(const py::object& env_ids, const py::object& positions, int64_t length) const {
     Int64s envs(env_ids, "env_ids"), where(positions, "positions");
     if (envs.size != where.size) throw py::value_error("env_ids and positions: expected the same length");
+    if (length < 1) throw py::value_error("length: expected >= 1, got " + std::to_string(length));
     std::vector<size_t> all(leaves_.size());
     for (size_t i = 0; i < all.size(); ++i) all[i] = i;
     std::vector<Target> targets;
@@ -279,13 +299,16 @@ class RowStore {
     return made;
   }
 
+  void check_env(int64_t env) const {
+    if (env >= 0 && env < num_environments_) return;
+    throw py::index_error("env_ids: expected 0 to " + std::to_string(num_environments_ - 1) + ", got " +
+                          std::to_string(env));
+  }
+
   void gather(const std::vector<Target>& targets, const int64_t* envs, const int64_t* positions, int64_t count,
               int64_t length) const {
     for (int64_t b = 0; b < count; ++b) {
-      if (envs[b] < 0 || envs[b] >= num_environments_) {
-        throw py::index_error("env_ids: expected 0 to " + std::to_string(num_environments_ - 1) + ", got " +
-                              std::to_string(envs[b]));
-      }
+      check_env(envs[b]);
       if (positions[b] < 0) throw py::index_error("positions: expected >= 0, got " + std::to_string(positions[b]));
     }
     constexpr int64_t kAhead = 8;  // rows asked for before they are needed: a cache miss takes as long as copying some

@@ -69,6 +69,7 @@ class SegmentTree {
     std::vector<double> left(bounds, bounds + count);
     std::fill(found, found + count, 0);
     for (size_t level = levels_.size(); level-- > 0;) {
+      const int64_t last = (level > 0 ? static_cast<int64_t>(levels_[level - 1].size()) / kFanOut : capacity_) - 1;
       for (int64_t i = 0; i < count; ++i) {
         const double* children = &levels_[level][found[i] * kFanOut];
         double sums[kFanOut + 1];
@@ -77,11 +78,12 @@ class SegmentTree {
         int64_t chosen = 0;
         for (int64_t k = 1; k <= kFanOut; ++k) chosen += sums[k] <= left[i];
         if (chosen == kFanOut) {
-          while (!(children[--chosen] > 0)) {
+          while (--chosen > 0 && !(children[chosen] > 0)) {
           }
         }
         left[i] -= sums[chosen];
-        found[i] = found[i] * kFanOut + chosen;
+        // Only values that are negative or NaN lead beyond the last one.
+        found[i] = std::min(found[i] * kFanOut + chosen, last);
       }
     }
   }

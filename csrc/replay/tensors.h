@@ -61,6 +61,7 @@ struct DLExchange {
 };
 
 constexpr int32_t kCpu = 1;
+constexpr DLDataType kUint8{1, 8, 1};
 constexpr DLDataType kInt64{0, 64, 1};
 constexpr DLDataType kFloat64{2, 64, 1};
 constexpr DLDataType kFloat32{2, 32, 1};

@@ -401,6 +401,20 @@ def test_an_iteration_in_an_agent_trains_actor_and_critics(scripted_env, make_co
     assert changed == set(before)
 
 
+def test_stored_noise_stays_out_of_training_step_by_step(scripted_env, make_config):
+    # The state of the unroll has the noise, that of training has nothing, but both are asked for.
+    env = scripted_env(action_spec=ACTION)
+    config = make_config(unroll_length=6, mini_batch_length=3, mini_batch_size=4, whole_replay_buffer_training=False,
+                         clear_replay_buffer=False, use_rollout_state=True, temporally_independent_train_step=False)
+    rl = functools.partial(make, actor_optimizer=SGD(lr=1e-2), critic_optimizer=SGD(lr=1e-2))
+    agent = Agent(env.observation_spec(), ACTION, rl_algorithm_cls=lambda **kwargs: rl(**kwargs), env=env,
+                  config=config)
+    assert nest.flatten(agent.rollout_state_spec) and not nest.flatten(agent.train_state_spec)
+    before = {name: p.detach().clone() for name, p in agent.named_parameters()}
+    agent.train_iter()
+    assert {name for name, p in agent.named_parameters() if not torch.equal(p, before[name])} == set(before)
+
+
 def test_it_finds_a_policy(make_config):
     env = PolicyUnittestEnv(20, 6, action_type=ActionType.Continuous)
     config = make_config(unroll_length=1, mini_batch_length=2, mini_batch_size=64, num_updates_per_train_iter=1,

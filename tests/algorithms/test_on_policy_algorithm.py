@@ -57,7 +57,8 @@ def test_gradient_through_the_unroll_equals_that_of_recomputed_steps(scripted_en
     algorithm = make(scripted_env(episode_lengths=((9, 4), (7, 5))), make_config(unroll_length=5),
                      networks[recurrent])
     for _ in range(3):
-        begin = algorithm._unroll._policy_state if algorithm._unroll else algorithm.get_initial_rollout_state(2)
+        has_begun = algorithm._unroll is not None
+        begin = algorithm._unroll._parts[0].policy_state if has_begun else algorithm.get_initial_rollout_state(2)
         begin = common.detach(begin)
         experience, loss = unroll_loss(algorithm, 5)
         expected_loss = recomputed_loss(algorithm, experience, begin)
@@ -74,7 +75,7 @@ def test_gradient_of_states_goes_back_to_the_beginning_of_the_unroll_and_no_furt
     for _ in range(2):
         with torch.enable_grad():
             experience = algorithm.unroll(4)
-        state = flatten(algorithm._unroll._policy_state.value)[0]
+        state = flatten(algorithm._unroll._parts[0].policy_state.value)[0]
         (gradient,) = torch.autograd.grad(state.sum(), weight, retain_graph=True)
         assert gradient.abs().sum() > 0
         # This frees the graph, so the next backward would fail if it reached into this unroll.

@@ -1,5 +1,6 @@
 """SacAlgorithm: its losses by hand and through autograd, its fast path against the plain one, its kinds of action."""
 
+import copy
 import functools
 import math
 
@@ -9,13 +10,12 @@ from torch import nn
 
 import alf.nest as nest
 from alf.algorithms._training.sequences import step_at_once, step_through_time
-from alf.algorithms.algorithm import Algorithm
 from alf.algorithms.config import TrainerConfig
 from alf.algorithms.one_step_loss import OneStepTDLoss
 from alf.algorithms.prior_actor import SameActionPriorActor
 from alf.algorithms.sac_algorithm import SacAlgorithm, SacInfo, SacState
 from alf.algorithms.td_loss import TDLoss
-from alf.data_structures import AlgStep, LossInfo, TimeStep
+from alf.data_structures import TimeStep
 from alf.nest.utils import NestConcat
 from alf.networks import (
     ActorDistributionNetwork,
@@ -302,6 +302,24 @@ def test_actions_that_cannot_be_handled_are_named():
         make_algorithm(())
 
 
+@pytest.mark.parametrize("kind", ["continuous", "discrete", "mixed"])
+def test_a_copy_acts_and_learns_with_networks_of_its_own(kind):
+    spec = SPECS[kind]
+    algorithm = make_algorithm(spec)
+    other = copy.deepcopy(algorithm)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.add_(0.5)
+    time_step, rollout_info = make_batch(spec)
+    first = first_row(time_step)
+    step, other_step = (a.predict_step(first, a.get_initial_predict_state(6)) for a in (algorithm, other))
+    parameters, others = (nest.flatten(dist_utils.distributions_to_params(s.info.action_distribution))
+                          for s in (step, other_step))
+    assert all(not torch.equal(ours, theirs) for ours, theirs in zip(parameters, others, strict=True))
+    _, grads = gradients(other, other.train_sequence(time_step, rollout_info))
+    assert grads and all(p.grad is None for p in algorithm.parameters())
+
+
 @pytest.mark.parametrize("kind, argument", [("continuous", "critic_network_cls"), ("continuous", "actor_network_cls"),
                                             ("discrete", "q_network_cls")])
 def test_missing_network_class_is_named(kind, argument):
@@ -366,11 +384,11 @@ def test_vector_reward_is_weighed_for_the_policy_only(fixed_noise):
 
 def test_target_entropy_for_each_part_of_the_action():
     spec = SPECS["mixed_nested"]
-    assert make_algorithm(spec, target_entropy=(0.3, -2.0))._target_entropy == [-2.0, 0.3, -2.0]
-    assert make_algorithm(spec, target_entropy=[-1.0, 0.3, -3.0])._target_entropy == [-1.0, 0.3, -3.0]
-    assert make_algorithm(target_entropy=lambda s: -float(s.numel))._target_entropy == [-2.0]
+    assert make_algorithm(spec, target_entropy=(0.3, -2.0))._weights.targets == [-2.0, 0.3, -2.0]
+    assert make_algorithm(spec, target_entropy=[-1.0, 0.3, -3.0])._weights.targets == [-1.0, 0.3, -3.0]
+    assert make_algorithm(target_entropy=lambda s: -float(s.numel))._weights.targets == [-2.0]
     default = dist_utils.calc_default_target_entropy(CONTINUOUS)
-    assert make_algorithm(target_entropy=None)._target_entropy == [default]
+    assert make_algorithm(target_entropy=None)._weights.targets == [default]
     with pytest.raises(ValueError, match="target_entropy: expected one for each of 1 actions"):
         make_algorithm(target_entropy=[1.0, 2.0])
 
@@ -519,59 +537,6 @@ def test_rollout_state_is_the_train_state_if_training_begins_from_it(kind):
     rollout = algorithm.rollout_step(time_step, state)
     trained = algorithm.train_step(time_step, state, rollout.info)
     torch.testing.assert_close(rollout.state, trained.state)
-
-
-# ---- representation learner ------------------------------------------------------------------------------------------
-
-
-class LinearRepresentation(Algorithm):
-    """Multiplies the observation by a weight, whose square is its loss."""
-
-    def __init__(self, observation_spec, action_spec, reward_spec, config, debug_summaries):
-        super().__init__(config=config)
-        self.w = nn.Parameter(torch.tensor(2.0))
-        self.output_spec = observation_spec
-
-    def predict_step(self, inputs, state):
-        return AlgStep(output=self.w * inputs.observation, state=state)
-
-    def rollout_step(self, inputs, state):
-        return self.predict_step(inputs, state)
-
-    def train_step(self, inputs, state, rollout_info=None):
-        return self.predict_step(inputs, state)._replace(info=self.w.square().expand(inputs.step_type.shape))
-
-    def calc_loss(self, info):
-        return LossInfo(loss=info, extra=info)
-
-
-def test_representation_is_trained_by_the_critics_and_its_own_loss(fixed_noise):
-    algorithm = make_algorithm(repr_alg_ctor=LinearRepresentation)
-    time_step, rollout_info = make_batch()
-    loss, grads = gradients(algorithm, algorithm.train_sequence(time_step, rollout_info))
-    w = algorithm._repr_alg.w
-    values, _ = algorithm._critic_networks((w * time_step.observation[0], rollout_info.action[0]))
-    target = values - (values.detach() - _targets(algorithm, time_step, rollout_info).unsqueeze(-1))
-    critic_loss = (values - target.detach()).square().sum() / 12
-    expected = torch.autograd.grad(critic_loss + w.square(), w)[0]
-    torch.testing.assert_close(grads["_repr_alg.w"], expected)
-
-
-def _targets(algorithm, time_step, rollout_info):
-    info = step_at_once(algorithm.train_step, time_step, rollout_info, algorithm.get_initial_train_state(1))
-    reward = time_step.reward[1] + 0.99 * time_step.discount[1] * (info.entropy_reward + info.critic.target_critic)[1]
-    return reward.detach()
-
-
-def test_target_critics_see_a_slow_copy_of_the_representation():
-    algorithm = make_algorithm(repr_alg_ctor=LinearRepresentation, target_update_tau=0.5)
-    with torch.no_grad():
-        algorithm._repr_alg.w.fill_(4.0)
-    algorithm.after_update((), ())
-    assert algorithm._target_repr_alg.w.item() == 3.0
-    time_step, rollout_info = make_batch()
-    info = algorithm.train_sequence(time_step, rollout_info)
-    assert info.critic.target_critic.shape == (2, 6) and algorithm._target_repr_alg.w.grad is None
 
 
 # ---- learning --------------------------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ def test_flags_of_commands_exist(page):
     wrong = []
     for command, rest in re.findall(r"python -m alf\.bin\.(\w+)((?:[^\n]*\\\n)*[^\n`]*)", page.read_text()):
         sources = [ROOT / "alf" / "bin" / name for name in (f"{command}.py", "_command.py")]
-        known = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', "".join(source.read_text() for source in sources)))
+        known = set(re.findall(r'(?:DEFINE|define)_\w+\(\s*"(\w+)"', "".join(source.read_text() for source in sources)))
         flags = {flag.removeprefix("no") if flag not in known else flag for flag in re.findall(r" --(\w+)", rest)}
         wrong += [f"{command} --{flag}" for flag in flags - known]
     assert not wrong

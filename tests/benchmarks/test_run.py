@@ -278,7 +278,10 @@ def test_conf_of_a_job_collects_and_updates_as_the_job_says(job):
               for name in ("unroll_length", "num_updates_per_train_iter", "initial_collect_steps")}
     num_envs = alf.get_config_value("create_environment.num_parallel_environments")
     assert config["unroll_length"] * num_envs == job.steps_per_iteration
-    assert config["num_updates_per_train_iter"] == job.updates_per_iteration
+    num_updates = config["num_updates_per_train_iter"]
+    if alf.get_config_value("TrainerConfig.whole_replay_buffer_training"):  # epochs
+        num_updates *= job.steps_per_iteration // alf.get_config_value("TrainerConfig.mini_batch_size")
+    assert num_updates == job.updates_per_iteration
     if job.measures_speed:
         assert config["initial_collect_steps"] < job.interval * job.steps_per_iteration
 
@@ -304,13 +307,13 @@ def test_line_of_a_script_is_split(text, parts):
 def test_script_is_run_and_reported(tmp_path, monkeypatch, capfd):
     script = tmp_path / "bench_this.py"
     script.write_text("import sys\nprint('one | two:', *sys.argv[1:])\n")
-    monkeypatch.setitem(run.SCRIPTS, "envs", str(script))
-    assert run.main(["envs", "--out", str(tmp_path / "out"), "--", "--rounds", "3"]) == 0
-    report = json.loads((tmp_path / "out" / "envs.json").read_text())
+    monkeypatch.setitem(run.SCRIPTS, "unroll", str(script))
+    assert run.main(["unroll", "--out", str(tmp_path / "out"), "--", "--rounds", "3"]) == 0
+    report = json.loads((tmp_path / "out" / "unroll.json").read_text())
     assert report["lines"] == ["one | two: --rounds 3"] and report["arguments"] == ["--rounds", "3"]
-    assert report["command"] == f"python -m benchmarks.run envs --out {tmp_path / 'out'} -- --rounds 3"
+    assert report["command"] == f"python -m benchmarks.run unroll --out {tmp_path / 'out'} -- --rounds 3"
     assert report["machine"] and report["versions"]["python"] and len(report["load_average"]) == 3
-    assert "| one \\| two | --rounds 3 |" in (tmp_path / "out" / "envs.md").read_text().splitlines()
+    assert "| one \\| two | --rounds 3 |" in (tmp_path / "out" / "unroll.md").read_text().splitlines()
     assert "one | two: --rounds 3\n" in capfd.readouterr().out
 
 

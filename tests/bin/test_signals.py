@@ -68,7 +68,10 @@ def test_sigusr2_saves_a_checkpoint_and_training_goes_on(commands, tmp_path):
     command.send_signal(signal.SIGHUP)
     command.wait_for(lambda: len(records(tmp_path)) > told + 3)
     command.send_signal(signal.SIGUSR1)
-    command.wait_for(lambda: "which needs a terminal" in command.stderr)
+    command.wait_for(lambda: "SIGUSR1: the stacks of all threads are in " in command.stderr)
+    log = (tmp_path / "train.log").read_text()
+    stacks = log[log.index("most recent call first"):]
+    assert "in _train_iter" in stacks or "in _loop" in stacks, stacks
     command.send_signal(signal.SIGTERM)
     assert command.wait(20) == 143
 

@@ -10,6 +10,7 @@ import torch
 import alf.environments.alf_wrappers as alf_wrappers
 import alf.environments.gym_wrappers as gym_wrappers
 import alf.environments.native_batch as native_batch
+import alf.environments.suite_envpool as suite_envpool
 import alf.environments.suite_gym as suite_gym
 import alf.environments.suite_mixed as suite_mixed
 import alf.environments.suite_native as suite_native
@@ -248,6 +249,11 @@ def ale():
     return suite_ale.load("breakout", batch_size=2, num_threads=1, max_frames_per_episode=80)
 
 
+def envpool(name, **kwargs):
+    pytest.importorskip("envpool", reason="needs EnvPool: pip install 'alf-rl[envpool]'")
+    return suite_envpool.load(name, batch_size=3, num_threads=1, max_episode_steps=9, **kwargs)
+
+
 def parallel(**kwargs):
     return create_environment("CartPole-v1", num_parallel_environments=4, **kwargs)
 
@@ -278,6 +284,10 @@ BATCHED = {
         suite_unittest.RNNPolicyUnittestEnv, 3, 6, action_type=suite_unittest.ActionType.Continuous
     ),
     "ale": ale,
+    "envpool": functools.partial(envpool, "CartPole-v1"),
+    "envpool, continuous": functools.partial(envpool, "Pendulum-v1", discount=0.9),
+    "envpool, dictionary": functools.partial(envpool, "CheetahRun-v1"),
+    "envpool, images": functools.partial(envpool, "Breakout-v5", options={"episodic_life": True}),
     "native": functools.partial(native, "CartPole-v1"),
     "native, continuous": functools.partial(native, "Pendulum-v1"),
     "thread": functools.partial(create_environment, "CartPole-v1", nonparallel=True),
@@ -313,6 +323,6 @@ def test_seeded_environment_repeats_itself(name):
     check_seed(UNBATCHED[name])
 
 
-@pytest.mark.parametrize("name", ["PolicyUnittestEnv", "ale", "native", "thread", "parallel", "random"])
+@pytest.mark.parametrize("name", ["PolicyUnittestEnv", "ale", "envpool", "native", "thread", "parallel", "random"])
 def test_seeded_batch_repeats_itself(name):
     check_seed(BATCHED[name])

@@ -130,10 +130,10 @@ def make(request, tmp_path):
     """Return a function that makes the algorithm, always the same, with a fresh environment."""
     make_ctor, action, reward_dim, settings = CASES[request.param]
 
-    def make_algorithm():
+    def make_algorithm(**more):
         torch.manual_seed(0)
         env = RandomEnv(ACTIONS[action], reward_dim)
-        arguments = dict(mini_batch_length=2) | settings
+        arguments = dict(mini_batch_length=2) | settings | more
         config = TrainerConfig(root_dir=str(tmp_path), unroll_length=6, mini_batch_size=5, replay_buffer_length=30,
                                num_updates_per_train_iter=2, whole_replay_buffer_training=False,
                                clear_replay_buffer=False, **arguments)
@@ -197,6 +197,22 @@ def test_training_is_the_same_from_the_same_seed(make):
         algorithm.train_iter()
         results.append([p.detach().clone() for p in algorithm.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_traced_updates_are_those_of_plain_pytorch(make):
+    results = []
+    for mode in (None, "trace"):
+        algorithm = make(compile=mode)
+        if mode is not None and isinstance(algorithm, R2d2Algorithm):
+            with pytest.raises(RuntimeError, match="R2d2Algorithm.* cannot be compiled: where the episodes in a batch"):
+                algorithm.train_iter()
+            return
+        for _ in range(3):
+            algorithm.train_iter()
+        assert (algorithm._compiled_update is not None) == (mode is not None)
+        results.append([*algorithm.state_dict().values(), *algorithm.rollout_state_dict().values()])
+    assert all(torch.equal(a, b) for a, b in zip(*[[x for x in r if isinstance(x, torch.Tensor)] for r in results],
+                                                 strict=True))
 
 
 def test_state_dict_round_trip_is_exact(make):

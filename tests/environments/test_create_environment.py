@@ -10,6 +10,7 @@ import torch
 import alf.environments.alf_wrappers as alf_wrappers
 import alf.environments.suite_gym as suite_gym
 import alf.environments.suite_unittest as suite_unittest
+import alf.environments.utils as utils
 from alf.environments.fast_parallel_environment import FastParallelEnvironment
 from alf.environments.parallel_environment import ParallelAlfEnvironment
 from alf.environments.thread_environment import ThreadEnvironment
@@ -103,6 +104,18 @@ def test_native_batches_in_processes(create):
     assert env.step(torch.zeros(4, dtype=torch.int64)).reward.shape == (4,)
 
 
+def test_parts_are_those_of_a_pool_and_not_of_evaluation(create):
+    env = create(num_parallel_environments=4, num_parts=2)
+    assert isinstance(env, FastParallelEnvironment) and env.num_parts == 2 and env.steps_in_background is False
+    assert create(num_parallel_environments=4, num_parts=2, for_evaluation=True).num_parts == 1
+
+
+@pytest.mark.parametrize("asked", [dict(nonparallel=True), dict(native=True), dict(env_load_fn=load_batch)])
+def test_parts_of_an_environment_that_has_none_are_refused(create, asked):
+    with pytest.raises(ValueError, match="num_parts"):
+        create(num_parallel_environments=4, num_parts=2, **asked)
+
+
 def test_list_of_names_makes_a_multitask_environment(create):
     env = create(env_name=["CartPole-v0", "CartPole-v1"], num_parallel_environments=2, num_workers=1)
     assert env.num_tasks == 2 and env.task_names == ["CartPole-v0", "CartPole-v1"]
@@ -125,6 +138,14 @@ def test_counts_below_one_are_errors(argument, count):
 def test_batch_size_per_env_must_divide():
     with pytest.raises(ValueError, match="expected a divisor of num_parallel_environments=4, got 3"):
         create_environment(num_parallel_environments=4, batch_size_per_env=3)
+
+
+@pytest.mark.parametrize("num_environments, num_workers, warns", [
+    (8, 9, True), (8, 8, False), (513, None, True), (512, None, False)])
+def test_far_more_environments_than_cores_are_warned_of(monkeypatch, caplog, num_environments, num_workers, warns):
+    monkeypatch.setattr(utils.os, "cpu_count", lambda: 1)
+    utils._warn_about_cores(num_environments, num_workers)
+    assert ("on 1 cores will wait for each other" in caplog.text) == warns
 
 
 def test_constructor_without_workers_refuses_them():

@@ -125,7 +125,7 @@ def test_previous_actions_and_environments_are_told_from_the_rest(tmp_path):
     assert read.env_id.tolist() == [0] * 7
 
 
-def test_the_newest_undamaged_checkpoint_of_a_run_is_read(tmp_path):
+def test_the_newest_checkpoint_of_a_run_is_read_and_damage_is_told(tmp_path):
     class Rollout:
         def __init__(self):
             self.experience = episodes([4])
@@ -145,10 +145,13 @@ def test_the_newest_undamaged_checkpoint_of_a_run_is_read(tmp_path):
     second = checkpointer.save(2)
     for location in (tmp_path, tmp_path / "train" / "algorithm", second):
         assert counts(load_offline_experience([str(location)], SPEC)) == [20, 21, 22, 23]
-    assert counts(load_offline_experience([first], SPEC)) == [0, 1, 2, 3]
+    kept_in_the_newest = "ckpt-1: expected one replay buffer, got none. A run keeps it in its newest checkpoint"
+    with pytest.raises(OfflineBufferError, match=kept_in_the_newest):
+        load_offline_experience([first], SPEC)
     file = tmp_path / "train" / "algorithm" / "ckpt-2" / "rollout-replay_buffer.safetensors"
     file.write_bytes(file.read_bytes()[:-8])
-    assert counts(load_offline_experience([str(tmp_path)], SPEC)) == [0, 1, 2, 3]
+    with pytest.raises(OfflineBufferError, match=kept_in_the_newest):
+        load_offline_experience([str(tmp_path)], SPEC)
     with pytest.raises(OfflineBufferError, match="rollout-replay_buffer.safetensors has .* bytes, .* were written"):
         load_offline_experience([second], SPEC)
 

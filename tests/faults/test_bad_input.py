@@ -51,11 +51,27 @@ def test_conf_that_is_a_directory_is_told(commands, tmp_path):
     assert "is a directory" in _told(commands, tmp_path / "run", "--conf", CONFS)
 
 
+def test_conf_that_is_not_utf8_or_imports_itself_is_told(commands, tmp_path):
+    (tmp_path / "latin_conf.py").write_bytes("# Grüße\n".encode("latin-1"))
+    told = _told(commands, tmp_path / "run", "--conf", tmp_path / "latin_conf.py")
+    assert "latin_conf.py, line 1: not valid UTF-8 (byte 0xfc). Save it as UTF-8" in told
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}_conf.py").write_text(f"import alf\nalf.import_config('{other}_conf.py')\n")
+    told = _told(commands, tmp_path / "run", "--conf", tmp_path / "a_conf.py")
+    assert "import each other in a circle" in told and "b_conf.py:2): a_conf.py -> b_conf.py -> a_conf.py" in told
+
+
 @pytest.mark.parametrize("param, words", [
     ("PPOLoss.gamma=0.9.9", "the value of PPOLoss.gamma is not a Python expression: '0.9.9'"),
     ("PPOLoss.gamma", "expected 'name=value', got 'PPOLoss.gamma'"),
     ("PPOLoss.gama=0.9", "Cannot find config name PPOLoss.gama (--conf_param)"),
     ("TrainerConfig.num_iterations='x'", "expected int, got 'x' (str), set by --conf_param"),
+    ("TrainerConfig.num_iterations=None", "expected int, got None (NoneType), set by --conf_param"),
+    ("TrainerConfig.num_iterations=-1", "TrainerConfig.num_iterations: expected a number >= 0, got -1"),
+    ("create_environment.num_parallel_environments=2.5", "expected int, got 2.5 (float), set by --conf_param"),
+    ("create_environment.num_parallel_environments=0", "num_parallel_environments: must be >= 1, got 0"),
+    ("create_environment.num_parallel_environments=-3", "num_parallel_environments: must be >= 1, got -3"),
+    ("ActorDistributionNetwork.fc_layer_params=(-8, )", "A layer needs a parameter of shape [-8, 4]"),
 ])
 def test_mistake_in_a_conf_param_is_told(commands, tmp_path, param, words):
     assert words in _told(commands, tmp_path / "run", "--conf", "ppo_cart_pole", "--conf_param", param)
@@ -109,3 +125,18 @@ def test_directory_that_cannot_be_made_is_told(commands, tmp_path):
         command = commands.run("train", "--root_dir", root_dir, "--conf", "ppo_cart_pole")
         assert command.code == 2
         assert f"--root_dir {root_dir}: expected a directory that can be written, got: " in command.stderr
+
+
+def test_name_with_spaces_and_other_letters_and_a_narrow_terminal_without_colours_are_fine(commands, tmp_path):
+    root_dir = tmp_path / "a b ü 日本"
+    conf = CONFS / "unknown_argument_conf.py"
+    copy = tmp_path / "ein Übungslauf_conf.py"
+    copy.write_text(conf.read_text().replace("gama", "gamma"))
+    command = commands.run("train", "--conf", copy, "--root_dir", root_dir, COLUMNS="20", NO_COLOR="1", TERM="dumb",
+                           LC_ALL="C")
+    assert command.code == 0, command.stderr
+    assert checkpoints(root_dir)
+    assert "\x1b" not in command.stdout + command.stderr
+    shown = commands.run("play", "--root_dir", root_dir, "--num_episodes", 1, DISPLAY="", WAYLAND_DISPLAY="")
+    assert shown.code == 2
+    assert "there is no screen: neither DISPLAY nor WAYLAND_DISPLAY is set. Pass --norender" in shown.stderr

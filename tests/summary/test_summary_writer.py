@@ -155,3 +155,17 @@ def test_flush_makes_everything_readable(tmp_path):
         writer.flush()
         assert scalars(tmp_path, "loss") == [(0, 3.0)] and lines(tmp_path)[0]["loss"] == 3.0
     writer.close()
+
+
+@pytest.mark.parametrize("text", ["", "two\nlines | größer", "x" * 5000])
+def test_texts_and_their_records_are_those_of_tensorboard_itself(text):
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+    from torch.utils.tensorboard.summary import text as expected
+
+    from alf.summary._media import text_summary
+
+    payload = text_summary("a/b", text).SerializeToString()
+    assert payload == expected("a/b", text).SerializeToString()
+    record = _event_file.encode_record(payload)
+    assert record[8:12] == masked_crc32c(record[:8]).to_bytes(4, "little")
+    assert record[-4:] == masked_crc32c(payload).to_bytes(4, "little")

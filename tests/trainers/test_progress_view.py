@@ -89,7 +89,7 @@ view.close()
 """
 
 
-def _on_terminal(width: int, **environment) -> str:
+def _on_terminal(width: int, script: str = _SHOW, **environment) -> str:
     ours, theirs = pty.openpty()
     import fcntl
     import struct
@@ -97,7 +97,7 @@ def _on_terminal(width: int, **environment) -> str:
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     # A width that the shell exported would win over that of the terminal.
     inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    process = subprocess.Popen([sys.executable, "-c", _SHOW], stdin=theirs, stdout=theirs, stderr=theirs,
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=theirs, stdout=theirs, stderr=theirs,
                                env={**inherited, "TERM": "xterm-256color", **environment})
     os.close(theirs)
     output = b""
@@ -154,3 +154,26 @@ def test_no_color_and_dumb_terminals():
     output = _on_terminal(100, TERM="dumb")
     assert "\x1b" not in output
     assert output.splitlines()[0].startswith("iteration 0  return 1.5  env steps 0")
+
+
+_TELL = """
+from alf.trainers._progress_view import ProgressView
+view = ProgressView()
+view.start()
+view.update(0.5, lambda: {"iteration": 1}, 10, final=True)
+view.tell("update    1.500   75.0 % [/bold] :smile:\\nall       2.000  100.0 %")
+view.close()
+view.tell("the end")
+"""
+
+
+def test_texts_stay_above_the_table_as_they_are():
+    screen = [line for line in _screen(_on_terminal(100, _TELL)) if line]
+    assert screen[:2] == ["update    1.500   75.0 % [/bold] :smile:", "all       2.000  100.0 %"]
+    assert screen[2].split()[0] == "iteration" and screen[-1] == "the end"
+
+
+def test_texts_wider_than_the_terminal_are_shown_whole():
+    output = _on_terminal(20, _TELL, NO_COLOR="1")
+    assert "".join("update    1.500   75.0 % [/bold] :smile:".split()) in "".join(output.split())
+    assert "update    1.500   75.0 % [/bold] :smile:" in _on_terminal(20, _TELL, TERM="dumb")

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -140,7 +141,8 @@ def test_latest_is_the_highest_step_and_each_can_be_asked_for(tmp_path):
     for step in (9, 10, 100):
         save(tmp_path, step)
     assert load(tmp_path)[0] == 100
-    assert load(tmp_path, 9) == (9, everything(9.0))
+    # The replay buffer is in the newest alone, see below.
+    assert load(tmp_path, 9) == (9, {**everything(9.0), "replay": -1.0})
     checkpointer = Checkpointer(str(tmp_path), progress=Progress())
     assert (
         checkpointer.has_checkpoint()
@@ -264,13 +266,96 @@ def test_state_that_cannot_be_stored_is_told_and_leaves_nothing(tmp_path):
 
 
 def test_rotation_keeps_the_newest_and_the_best(tmp_path):
-    checkpointer = Checkpointer(str(tmp_path), max_to_keep=2, progress=Progress())
+    progress = Progress()
+    checkpointer = Checkpointer(str(tmp_path), max_to_keep=2, progress=progress)
+    assert not checkpointer.has_checkpoint("best") and checkpointer.best_score() is None
+    with pytest.raises(CheckpointError, match="There is no best checkpoint"):
+        checkpointer.load("best")
     for step in range(1, 7):
-        checkpointer.save(step, is_best=step in (1, 2))
-    assert names(tmp_path) == ["ckpt-2", "ckpt-5", "ckpt-6"]
-    assert checkpointer.has_checkpoint("best")
-    checkpointer._modules["progress"].load_state_dict = lambda state: None
-    assert checkpointer.load("best") == 2
+        progress.iterations = step
+        checkpointer.save(step)
+        if step in (1, 2):
+            checkpointer.save_best(checkpointer.snapshot(step, ["progress"]), score=10.0 * step)
+    assert names(tmp_path) == ["best", "ckpt-5", "ckpt-6"]
+    assert names(tmp_path / "best") == ["ckpt-2"]
+    assert checkpointer.has_checkpoint("best") and checkpointer.best_score() == 20.0
+    assert checkpointer.load("best") == 2 and progress.iterations == 2
+    assert checkpointer.load() == 6 and progress.iterations == 6
+
+
+def test_snapshot_is_of_its_moment(tmp_path):
+    agent = Agent(1.0)
+    checkpointer = Checkpointer(str(tmp_path), agent=agent)
+    snapshot = checkpointer.snapshot(3, ["agent"])
+    with torch.no_grad():
+        agent._net.weight.fill_(9.0)
+    assert checkpointer.save_best(snapshot, 0.5) == str(tmp_path / "best" / "ckpt-3")
+    checkpointer.load("best")
+    assert agent._net.weight.unique().tolist() == [1.0]
+
+
+def test_best_of_a_run_that_went_back_replaces_a_later_one(tmp_path):
+    checkpointer = Checkpointer(str(tmp_path), progress=Progress())
+    for step in (70, 50):
+        checkpointer.save_best(checkpointer.snapshot(step, ["progress"]), score=step)
+    assert names(tmp_path / "best") == ["ckpt-50"] and checkpointer.best_score() == 50.0
+
+
+class Rollout:
+    """Counts, and a replay buffer as algorithms give it."""
+
+    def __init__(self, value=0.0):
+        self.state = {"credit": value, "_replay_buffer": {"reward": torch.full((1000, ), value)}}
+
+    def state_dict(self):
+        return self.state
+
+    def load_state_dict(self, state):
+        self.state = state
+
+
+def test_only_the_newest_checkpoint_keeps_the_replay_buffer(tmp_path, log):
+    rollout = Rollout()
+    checkpointer = Checkpointer(str(tmp_path), rollout=rollout)
+    assert checkpointer.state_bytes() == (0, 4000)
+    for step in (1, 2, 3):
+        rollout.state = Rollout(float(step)).state
+        checkpointer.save(step)
+    kept = "rollout-replay_buffer.safetensors"
+    assert [(tmp_path / f"ckpt-{step}" / kept).exists() for step in (1, 2, 3)] == [False, False, True]
+    assert sorted(os.listdir(tmp_path / "ckpt-1")) == ["manifest.json", "rollout.json"]
+    assert json.loads((tmp_path / "ckpt-1" / "manifest.json").read_text())["dropped"] == ["rollout-replay_buffer"]
+
+    fresh = Rollout()
+    assert Checkpointer(str(tmp_path), rollout=fresh).load() == 3
+    assert fresh.state["_replay_buffer"]["reward"].tolist() == [3.0] * 1000
+    assert "REPLAY BUFFER" not in log.text
+    damage(tmp_path / "ckpt-3" / kept, "flip", random.Random(1))
+    fresh = Rollout()
+    assert Checkpointer(str(tmp_path), rollout=fresh).load() == 2
+    assert fresh.state["credit"] == 2.0
+    assert fresh.state["_replay_buffer"]["reward"].tolist() == [0.0] * 1000  # as it was
+    assert "REPLAY BUFFER NOT IN THIS CHECKPOINT" in log.text and "initial_collect_steps" in log.text
+
+
+def test_files_left_by_a_kill_while_a_buffer_was_dropped_go_with_the_next_save(tmp_path):
+    checkpointer = Checkpointer(str(tmp_path), rollout=Rollout())
+    checkpointer.save(1)
+    checkpointer.save(2)
+    (tmp_path / "ckpt-1" / "rollout-replay_buffer.safetensors").write_bytes(b"left")
+    (tmp_path / "ckpt-1" / "manifest.json.tmp").write_bytes(b"left")
+    checkpointer.save(3)
+    assert sorted(os.listdir(tmp_path / "ckpt-1")) == ["manifest.json", "rollout.json"]
+    assert checkpointer.load(1) == 1
+
+
+def test_checkpoint_of_other_versions_is_loaded_and_told(tmp_path, monkeypatch, log):
+    Checkpointer(str(tmp_path), progress=Progress()).save(1)
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    checkpointer = Checkpointer(str(tmp_path), progress=Progress())
+    assert checkpointer.load(including_optimizer=False) == 1 and not log.text  # who only acts is not bothered
+    assert checkpointer.load() == 1
+    assert "was written by other versions: torch " in log.text and "-> 9.9." in log.text
 
 
 def test_rotation_never_removes_what_was_just_saved(tmp_path):
@@ -329,8 +414,31 @@ def test_checkpoint_of_a_newer_format_is_refused_not_passed_over(tmp_path, monke
     monkeypatch.setattr(_checkpoint_files, "FORMAT_VERSION", 2)
     save(tmp_path, 2)
     monkeypatch.setattr(_checkpoint_files, "FORMAT_VERSION", 1)
-    with pytest.raises(CheckpointError, match="written in format 2 .* reads formats up to 1"):
+    with pytest.raises(CheckpointError, match="written in format 2 .* reads formats 1 to 1. Install that version"):
         load(tmp_path)
+
+
+def test_checkpoint_of_a_format_that_is_too_old_is_refused_with_the_version_to_install(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+    monkeypatch.setattr(_checkpoint_files, "OLDEST_VERSION", 2)
+    monkeypatch.setattr(_checkpoint_files, "FORMAT_VERSION", 3)
+    with pytest.raises(CheckpointError, match=r"written in format 1 by alf \S+; this alf reads formats 2 to 3"):
+        load(tmp_path)
+
+
+def test_golden_checkpoint_of_format_1_can_be_loaded():
+    # Never written again: it is what this version's users have on their disks.
+    assert load(pathlib.Path(__file__).parent / "golden_checkpoints") == (7, everything(7.0))
+
+
+def test_checkpoint_can_be_read_by_whoever_may_read_its_directory(tmp_path):
+    outer = os.umask(0o027)
+    try:
+        path = save(tmp_path, 1)
+    finally:
+        os.umask(outer)
+    modes = {entry.name: entry.stat().st_mode & 0o777 for entry in os.scandir(path)}
+    assert set(modes.values()) == {0o640}, modes
 
 
 # ---------------------------------------------------------------- damage
@@ -376,7 +484,7 @@ def test_any_damage_of_the_newest_is_told_and_the_one_before_is_used(tmp_path, l
         shutil.copytree(pristine, tmp_path / "ckpt-2")
         damage(tmp_path / "ckpt-2" / name, how, rng)
         log.clear()
-        assert load(tmp_path) == (1, everything(1.0))
+        assert load(tmp_path) == (1, {**everything(1.0), "replay": -1.0})
         assert "DAMAGED CHECKPOINT" in log.text and "ckpt-2" in log.text and "Going on from" in log.text
         with pytest.raises(CheckpointError, match="ckpt-2"):
             load(tmp_path, 2)

@@ -16,6 +16,8 @@ from alf.utils.schedulers import (
     disallow_scheduler,
     get_all_progresses,
     get_progress,
+    read_scheduler,
+    scheduler_reader,
     update_all_progresses,
     update_progress,
 )
@@ -151,3 +153,18 @@ def test_repr_names_the_schedule():
         repr(LinearScheduler("percent", [(0, 1), (1, 0)]))
         == "LinearScheduler('percent', [(0.0, 1.0), (1.0, 0.0)])"
     )
+
+
+def test_a_reader_takes_the_place_of_values_that_can_change():
+    scheduler, constant = LinearScheduler("percent", [(0, 1), (1, 0)]), as_scheduler(2.0)
+    assert read_scheduler(scheduler) == 1.0
+    with scheduler_reader(lambda read: ("instead of", read)):
+        assert read_scheduler(scheduler) == ("instead of", scheduler)
+        assert read_scheduler(constant) == 2.0
+    assert read_scheduler(scheduler) == 1.0
+
+
+def test_progress_that_must_not_be_read_says_why():
+    with progress.unreadable("not now"), pytest.raises(RuntimeError, match="not now"):
+        LinearScheduler("percent", [(0, 1), (1, 0)])()
+    assert progress.get_progress("percent") == 0.0

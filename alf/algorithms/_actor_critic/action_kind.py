@@ -69,6 +69,15 @@ class ActionParts:
         leaves.insert(self.discrete_place, discrete)
         return self._structure.unflatten(leaves)
 
+    def critic_inputs(self, observation: Any, continuous: Any) -> Any:
+        """Return what critics are given: they value a continuous action, or all discrete ones, perhaps beside one.
+
+        Args:
+            observation: nest ``[B, ...]``.
+            continuous: continuous part of the action ``[B, ...]``, ``()`` if there is none.
+        """
+        return observation if self.type == ActionType.Discrete else (observation, continuous)
+
 
 def check_continuous(action_spec: Any, name: str) -> None:
     """Raise if an action is not a nest of continuous ones.

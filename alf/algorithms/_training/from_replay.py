@@ -4,7 +4,7 @@ from typing import Tuple
 
 from alf.algorithms._training.sequences import step_through_time, swap_time_and_batch
 from alf.data_structures import BatchInfo, Experience, add_batch_info
-from alf.nest import Nest, flatten, map_structure
+from alf.nest import Nest, flatten, map_structure, prune_nest_like
 from alf.utils import dist_utils
 
 
@@ -61,5 +61,7 @@ def collect_train_info(algorithm, batch: Experience, info_spec: Nest, at_once: b
 
 def _initial_state(algorithm, batch: Experience) -> Nest:
     if flatten(batch.state):
-        return map_structure(lambda leaf: leaf[0], batch.state)
+        # What only acting needs, as the state of exploration noise, is stored too.
+        state = prune_nest_like(batch.state, algorithm.train_state_spec, value_to_match=())
+        return map_structure(lambda leaf: leaf[0], state)
     return algorithm.get_initial_train_state(batch.step_type.shape[1])

@@ -109,16 +109,24 @@ def step_at_once(train_step: Callable[[Nest, Nest, Nest], AlgStep], inputs: Nest
     outer = leaves[0].shape[:2]
     folded_inputs, folded_info = structure.unflatten([leaf.flatten(0, 1) for leaf in leaves])
     info = train_step(folded_inputs, no_state, folded_info).info
-    return _map_tensors(lambda leaf: leaf.unflatten(0, outer), info)
+    return unfold_time(info, outer)
 
 
-def _map_tensors(func: Callable[[torch.Tensor], torch.Tensor], nest: Nest) -> Nest:
-    """Return the nest with ``func`` applied to its tensors and to the parameters of its distributions."""
+def unfold_time(nest: Nest, outer: torch.Size) -> Nest:
+    """Return tensors and distributions ``[L * B, ...]`` as ``[L, B, ...]``.
 
-    def apply(leaf):
+    Args:
+        nest: of tensors and distributions.
+        outer: ``(L, B)``.
+    """
+
+    def unfold(tensor):
+        return tensor.unflatten(0, outer)
+
+    def unfold_leaf(leaf):
         if isinstance(leaf, Distribution):
             spec = dist_utils.DistributionSpec.from_distribution(leaf, from_dim=1)
-            return spec.build_distribution(map_structure(func, dist_utils.extract_distribution_parameters(leaf)))
-        return func(leaf)
+            return spec.build_distribution(map_structure(unfold, dist_utils.extract_distribution_parameters(leaf)))
+        return unfold(leaf)
 
-    return map_structure(apply, nest)
+    return map_structure(unfold_leaf, nest)

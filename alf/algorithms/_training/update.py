@@ -66,6 +66,18 @@ def update_parameters(loss: torch.Tensor,
     loss.backward()
     if before_step is not None:
         before_step()
+    return step_optimizers(loss, optimizers, guard)
+
+
+def step_optimizers(loss: torch.Tensor, optimizers: List[torch.optim.Optimizer],
+                    guard: Optional[FiniteGuard] = None) -> bool:
+    """Make one step of each optimizer on the gradients that parameters have; return whether it was made.
+
+    Args:
+        loss: the scalar that they are of.
+        optimizers: the optimizers.
+        guard: no optimizer steps unless loss and gradients pass it.
+    """
     if guard is not None and not guard.passes(loss, optimizers):
         return False
     for optimizer in optimizers:

@@ -24,6 +24,9 @@ class WorkerDiedError(RuntimeError):
 class NonFiniteError(ValueError):
     """An observation, reward or action is NaN or infinite."""
 
+    #: Whether it is an action, for which the environment is not to blame.
+    blames_caller: bool = False
+
 
 class RemoteTraceback(Exception):
     """The traceback of an exception raised in another process; printed as the cause of the exception."""
@@ -46,6 +49,7 @@ class Failure(NamedTuple):
     message: str
     traceback: str
     pickled: bytes | None  # the exception itself, where it can be pickled
+    blames_caller: bool = False  # whether the environment is innocent: another one would fail as well
 
     @classmethod
     def of(cls, error: BaseException, env_index: int, phase: str, step_count: int) -> "Failure":
@@ -54,7 +58,8 @@ class Failure(NamedTuple):
         if len(text) > _MAX_BYTES:
             text = text[: _MAX_BYTES // 2] + "\n[...]\n" + text[-_MAX_BYTES // 2 :]
         name = f"{type(error).__module__}.{type(error).__qualname__}"
-        return cls(env_index, phase, step_count, name, str(error)[:_MAX_BYTES], text, _pickled(error))
+        blames_caller = getattr(error, "blames_caller", False)
+        return cls(env_index, phase, step_count, name, str(error)[:_MAX_BYTES], text, _pickled(error), blames_caller)
 
     def to_exception(self, where: str) -> Exception:
         """Return the exception to raise in the main process: of its own class where that can be imported.
@@ -66,9 +71,7 @@ class Failure(NamedTuple):
         if self.pickled is not None:
             try:
                 error = pickle.loads(self.pickled)
-            except (
-                Exception
-            ):  # whatever an exception class does while it is rebuilt, the text below is enough
+            except Exception:  # whatever an exception class does while it is rebuilt, the text below is enough
                 error = None
         # A worker that exits is no reason for the main process to do so.
         if not isinstance(error, Exception):
@@ -96,7 +99,7 @@ def _pickled(error: BaseException) -> bytes | None:
 def exit_reason(exit_code: int | None) -> str:
     """Return how a process ended, in words: its exit code, or the signal that killed it."""
     if exit_code is None:
-        return "has not ended"
+        return "has ended (how is not known: something else in this program has waited for it)"
     if exit_code >= 0:
         return f"exited with code {exit_code}"
     try:

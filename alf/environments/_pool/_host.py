@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -9,9 +10,9 @@ import numpy as np
 import alf.nest as nest
 from alf.environments._pool import _backend
 from alf.environments._pool._errors import NonFiniteError, describe
+from alf.environments._pool._latency import LatencySampler
 from alf.environments._pool._segment import Specs, Views
 from alf.environments._pool._twin import UNWRITTEN
-from alf.environments._rows import LAST
 
 
 class Share(NamedTuple):
@@ -30,8 +31,8 @@ class Host:
         specs: specs of one environment.
         views: the shared blocks.
         backend: ``"native"`` or ``"python"``: what does the bookkeeping of rows and makes plain steps.
-        interrupted: whether these environments replace others that were lost during their episodes: then the
-            first ``step`` ends those episodes instead of stepping.
+        interrupted: whether these environments replace others that were lost: then the first ``step`` of each part
+            begins new episodes.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Host:
         self._backend = backend
         self._keeper = _backend.make_row_keeper(backend, views)
         self._rows = [views.rows(ring_row) for ring_row in range(len(views.step_type))]
+        self.num_ring_rows = len(self._rows)
         self._per_env = specs.rows_per_env
         self._interrupted = set(range(len(shares))) if interrupted else set()
+        self._latency = LatencySampler(views.step_seconds)
         self._parts = [(*self._rows_of(share), self._bind(share)) for share in shares]
         self.step_count = 0
 
@@ -64,26 +67,42 @@ class Host:
         indices = range(share.start, share.stop)
         all_rows, batched = self._rows, self._specs.batched
         read_actions = _action_reader(self._specs.action, self._views.actions, batched)
+        is_measured = self._latency.is_due
         if batched:
             steps = [(self._envs[i].step_into_batch, i * self._per_env, (i + 1) * self._per_env) for i in indices]
 
             def step_batched(ring_row: int) -> None:
+                times = [time.monotonic()]
                 for step_into_batch, first, last in steps:
                     step_into_batch(all_rows[ring_row], first, last, read_actions(first, last))
+                    times.append(time.monotonic())
+                if is_measured():
+                    self._latency.record(share.start, times)
 
             return step_batched
 
         envs = [self._envs[i] for i in indices]
-        native = _backend.make_gym_stepper(self._backend, self._views, all_rows, share.start, envs)
-        if native is not None:
-            return native
         steps = [env.step_into for env in envs]
 
-        def step(ring_row: int) -> None:
-            rows, index = all_rows[ring_row], share.start
-            for step_into, action in zip(steps, read_actions(share.start, share.stop)):
+        def step_measured(ring_row: int) -> None:
+            rows, times = all_rows[ring_row], [time.monotonic()]
+            for index, step_into, action in zip(indices, steps, read_actions(share.start, share.stop)):
                 step_into(rows, index, action)
-                index += 1
+                times.append(time.monotonic())
+            self._latency.record(share.start, times)
+
+        native = _backend.make_gym_stepper(self._backend, self._views, all_rows, share.start, envs)
+
+        def step(ring_row: int) -> None:
+            if is_measured():
+                step_measured(ring_row)
+            elif native is not None:
+                native(ring_row)
+            else:
+                rows, index = all_rows[ring_row], share.start
+                for step_into, action in zip(steps, read_actions(share.start, share.stop)):
+                    step_into(rows, index, action)
+                    index += 1
 
         return step
 
@@ -98,12 +117,10 @@ class Host:
         bad = self._keeper.begin(ring_row, start, stop)
         if bad is not None:
             raise self._non_finite_action(*bad)
-        if self._interrupted:
-            if part in self._interrupted:
-                self._interrupted.discard(part)
-                self._end_interrupted_episodes(self._shares[part], ring_row)
-                return
-        step_envs(ring_row)
+        if self._interrupted and part in self._interrupted:
+            self._reset_envs(part, ring_row)
+        else:
+            step_envs(ring_row)
         bad = self._keeper.finish(ring_row, start, stop)
         if bad is not None:
             raise self._non_finite(ring_row, *bad)
@@ -111,21 +128,21 @@ class Host:
 
     def reset(self, part: int, ring_row: int) -> None:
         """Start new episodes in all environments of ``part`` and write time step ``ring_row``."""
-        share = self._shares[part]
-        start, stop = self._rows_of(share)
-        self._keeper.begin(
-            ring_row, start, stop
-        )  # the actions are not used: whether they are finite does not matter
+        start, stop = self._rows_of(self._shares[part])
+        self._keeper.begin(ring_row, start, stop)  # actions are not used: whether they are finite does not matter
+        self._reset_envs(part, ring_row)
+        bad = self._keeper.finish(ring_row, start, stop)
+        if bad is not None:
+            raise self._non_finite(ring_row, *bad)
+
+    def _reset_envs(self, part: int, ring_row: int) -> None:
         self._interrupted.discard(part)
         rows = self._rows[ring_row]
-        for index in range(share.start, share.stop):
+        for index in range(self._shares[part].start, self._shares[part].stop):
             if self._specs.batched:
                 self._envs[index].reset_into_batch(rows, index * self._per_env, (index + 1) * self._per_env)
             else:
                 self._envs[index].reset_into(rows, index)
-        bad = self._keeper.finish(ring_row, start, stop)
-        if bad is not None:
-            raise self._non_finite(ring_row, *bad)
 
     def unfinished(self, part: int, ring_row: int) -> int:
         """Return the first environment of ``part`` that has not written time step ``ring_row``, or -1."""
@@ -136,33 +153,10 @@ class Host:
         index = getattr(error, "env_index", self.unfinished(part, ring_row))
         error.add_note(describe(index, phase, self.step_count, "the main process"))
 
-    def _end_interrupted_episodes(self, share: Share, ring_row: int) -> None:
-        # The process that ran these episodes is gone, and with it what the last action led to. An episode
-        # ends as if by a time limit, at the last observation that is known; where it had ended already, the
-        # next begins.
-        views, before = self._views, (ring_row - 1) % len(self._rows)
-        rows = self._rows[ring_row]
-        for index in range(share.start, share.stop):
-            first, last = index * self._per_env, (index + 1) * self._per_env
-            block = slice(first, last)
-            new_episodes = views.step_type[before, block] == LAST
-            if new_episodes.any():
-                if self._specs.batched:
-                    self._envs[index].reset_into_batch(rows, first, last)
-                else:
-                    self._envs[index].reset_into(rows, index)
-            running = np.flatnonzero(~new_episodes) + first
-            views.step_type[ring_row, running] = LAST
-            views.reward[ring_row, running] = 0.0
-            views.discount[ring_row, running] = 1.0
-            for field in (*views.observation, *views.env_info):
-                field[ring_row, running] = field[before, running]
-        self._keeper.finish(ring_row, *self._rows_of(share))
-
     def _non_finite_action(self, leaf: int, row: int, offset: int) -> NonFiniteError:
         path = leaf_path("action", self._specs.action, leaf)
         block = self._views.actions[leaf]
-        return self._error(
+        error = self._error(
             "action",
             path,
             row,
@@ -171,6 +165,8 @@ class Host:
             offset,
             "The policy has diverged: look at its parameters and gradients.",
         )
+        error.blames_caller = True
+        return error
 
     def _non_finite(self, ring_row: int, block_index: int, row: int, offset: int) -> NonFiniteError:
         if block_index == 0:

@@ -93,6 +93,27 @@ def choose(num_envs: int, step_seconds: float | None, num_cores: int, main_may_s
     return Placement(best[0], best[1], step_seconds, num_cores)
 
 
+def choose_beside_acting(num_envs: int, step_seconds: float | None, num_cores: int) -> Placement:
+    """Return the placement for a batch whose parts are stepped by turns, while the main process acts for another part.
+
+    Workers step everything, also where one worker is not faster than the main process: what they do meanwhile costs
+    nothing. Only where a part takes less time than its hand-shake the main process does everything.
+
+    Args:
+        num_envs: number of environments of one part.
+        step_seconds: time of one step of one environment; None: unknown, taken for long.
+        num_cores: number of usable cores; there are never more processes than that.
+    """
+    step = _UNKNOWN_STEP_SECONDS if step_seconds is None else step_seconds
+    best, best_seconds = (0, True), math.inf
+    if num_envs * step > _FIRST_WORKER_SECONDS:
+        for num_workers in range(1, min(num_cores, num_envs + 1)):
+            seconds = math.ceil(num_envs / num_workers) * step + (num_workers - 1) * _NEXT_WORKER_SECONDS
+            if seconds < best_seconds:
+                best, best_seconds = (num_workers, False), seconds
+    return Placement(best[0], best[1], step_seconds, num_cores)
+
+
 def measure_step_seconds(env: Any) -> float:
     """Return the time of one step of ``env`` with random actions, its resets included.
 

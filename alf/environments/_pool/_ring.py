@@ -40,6 +40,8 @@ class TimeStepRing:
             env_info=pack(specs.env_info, views.env_info),
         )
         self._device = device
+        #: Whether time steps are copies on another device.
+        self.copies = device != "cpu"
         part_size = batch_size // num_parts
         parts = {part: slice(part * part_size, (part + 1) * part_size) for part in range(num_parts)}
         parts[ALL_PARTS] = slice(0, batch_size)
@@ -55,6 +57,6 @@ class TimeStepRing:
     def get(self, part: int, ring_row: int) -> TimeStep:
         """Return one time step of a part of the batch, or of all with ``ALL_PARTS``."""
         time_step = self._cut[part][ring_row]
-        if self._device == "cpu":
+        if not self.copies:
             return time_step
         return nest.map_structure(lambda leaf: leaf.to(self._device), time_step)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import alf.nest as nest
+from alf.environments._pool._latency import NUM_SAMPLES
 from alf.environments._rows import Rows, leaf_layout
 
 _ALIGNMENT = 64  # one cache line: hosts that write neighbouring blocks do not share a line
@@ -23,6 +24,12 @@ class SharedFd:
 
     def __reduce__(self):
         return _take_over_fd, (reduction.DupFd(self.fd),)
+
+    def close(self) -> None:
+        """Close the descriptor; may be called more than once."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
 def _take_over_fd(duplicate: Any) -> SharedFd:
@@ -75,9 +82,7 @@ class Segment:
 
     def close(self) -> None:
         """Give back the descriptor; the memory itself goes with the last array that refers to it."""
-        if self._fd.fd >= 0:
-            os.close(self._fd.fd)
-            self._fd.fd = -1
+        self._fd.close()
 
 
 class Specs(NamedTuple):
@@ -174,6 +179,7 @@ class Layout:
         self._observation = [self._ring(shape, dtype) for shape, dtype in observation]
         self._prev_action = [self._ring(shape, dtype) for shape, dtype in action]
         self._env_info = [self._ring(shape, dtype) for shape, dtype in env_info]
+        self._step_seconds = self._place((NUM_SAMPLES, batch_size // specs.rows_per_env), np.float32)
 
     def _place(self, shape: tuple[int, ...], dtype: Any) -> Place:
         return self._put(Place.contiguous(self._num_bytes, shape, dtype))
@@ -202,6 +208,7 @@ class Layout:
             observation=[segment.array(place) for place in self._observation],
             prev_action=[segment.array(place) for place in self._prev_action],
             env_info=[segment.array(place) for place in self._env_info],
+            step_seconds=segment.array(self._step_seconds),
         )
 
 
@@ -215,6 +222,7 @@ class Views(NamedTuple):
     observation: list[np.ndarray]  # [R, B, ...]
     prev_action: list[np.ndarray]  # [R, B, ...]
     env_info: list[np.ndarray]  # [R, B, ...]
+    step_seconds: np.ndarray  # float32 [NUM_SAMPLES, num_envs]: how long sampled steps of environments took, or 0
 
     def rows(self, ring_row: int) -> Rows:
         """Return the columns that environments write for time step ``ring_row`` of the ring."""

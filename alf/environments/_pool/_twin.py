@@ -15,7 +15,7 @@ from alf.environments._pool._segment import SharedFd
 from alf.environments._rows import FIRST
 
 SLOTS = 8  # commands a worker may have outstanding
-DONE, FAILED = -1, -2  # results of Signals.wait_all
+DONE, FAILED, DAMAGED = -1, -2, -3  # results of Signals.wait_all
 UNWRITTEN = -1  # step type of a row whose environment has not finished its step
 
 # Words of a control line; see csrc/parallel_env/signals.h.
@@ -64,13 +64,19 @@ class Signals:
 
         Returns:
             The first worker not done after ``seconds``; if all are done, DONE, or FAILED if commands failed
-            whose counters have not been set back.
+            whose counters have not been set back, or DAMAGED if counters have values that they cannot have.
         """
         end = time.monotonic() + seconds
         for worker, ticket in enumerate(tickets):
             if not self.wait(worker, ticket, max(end - time.monotonic(), 0.0)):
                 return worker
+        if self.damaged():
+            return DAMAGED
         return FAILED if self._words[:, _FAILED].any() else DONE
+
+    def damaged(self) -> list[int]:
+        """Return the workers whose counters have values that they cannot have: something else wrote there."""
+        return damaged_lines(self._words)
 
     def next(self, worker: int, seconds: float) -> int:
         """Wait for the worker's next command, for at most ``seconds``; return its code, or -1."""
@@ -86,6 +92,16 @@ class Signals:
         words[_FAILED] = (int(words[_FAILED]) + failed) % _WORD_RANGE
         words[_DONE] = (int(words[_DONE]) + 1) % _WORD_RANGE
         os.eventfd_write(self._events[worker][1].fd, 1)
+
+
+def damaged_lines(words: np.ndarray) -> list[int]:
+    """Return which control lines have counters that they cannot have.
+
+    Args:
+        words: uint32 ``[num_workers, 16]``.
+    """
+    outstanding = words[:, _GO] - words[:, _DONE]  # modulo 2 ** 32
+    return np.flatnonzero((outstanding > SLOTS) | (words[:, _FAILED] > SLOTS)).tolist()
 
 
 def _wait_until(ready, fd: int, seconds: float) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import faulthandler
 import inspect
 import os
 import random
@@ -21,15 +21,14 @@ import alf.progress as progress
 from alf.environments._pool import _backend
 from alf.environments._pool._errors import Failure
 from alf.environments._pool._host import Host, Share
+from alf.environments._pool._output import print_into
 from alf.environments._pool._segment import Layout, Place, Segment, SharedFd, Specs
 from alf.environments._pool._spares import Spares, SpareSlot
+from alf.environments._pool._stack_file import StackFile
 
 # Commands; a code is command | part << 8 | ring row << 16.
 STEP, RESET, CALL, CLOSE = range(1, 5)
 ALL_PARTS = 255
-
-#: Sent by the main process to see where a worker hangs; faulthandler answers in the shared stack file.
-STACK_SIGNAL = signal.SIGUSR2
 
 _PR_SET_PDEATHSIG = 1
 
@@ -41,7 +40,23 @@ class Constructors:
         self.functions = functions
 
     def __reduce__(self):
-        return _load_constructors, (cloudpickle.dumps(self.functions),)
+        try:
+            return _load_constructors, (cloudpickle.dumps(self.functions),)
+        except Exception as error:
+            index, reason = self._first_that_cannot(error)
+            raise TypeError(
+                f"constructor of environment {index}: it cannot be sent to another process, which 'spawn' and "
+                f"'forkserver' need: {reason}. Make inside of it what cannot be pickled (locks, open files, windows, "
+                "simulators), or use start_method='fork'."
+            ) from error
+
+    def _first_that_cannot(self, error: Exception) -> tuple[int, Exception]:
+        for index, function in self.functions.items():
+            try:
+                cloudpickle.dumps(function)
+            except Exception as own_error:
+                return index, own_error
+        return next(iter(self.functions)), error
 
 
 def _load_constructors(data: bytes) -> Constructors:
@@ -65,7 +80,8 @@ class WorkerSetup(NamedTuple):
     num_workers: int
     data: Segment
     events: list
-    stack_file: SharedFd
+    stack_file: StackFile
+    output: tuple[SharedFd, SharedFd]  # where standard output and standard error go
     interrupted: bool  # this worker replaces one that was lost
     progress: dict
     random_seed: int  # for the global generators of this process
@@ -95,7 +111,8 @@ def worker_main(setup: WorkerSetup, connection: Any) -> None:
     """Run a worker until it is told to close, or its main process is gone."""
     end_with_parent(setup.main_pid, setup.started_by_main_thread)
     leave_signals_to_main()
-    faulthandler.register(STACK_SIGNAL, setup.stack_file.fd, all_threads=True)
+    print_into(setup.output)
+    setup.stack_file.register()
     # A forked process must not use the thread pool of its parent, which it does not have; one thread needs
     # none.
     torch.set_num_threads(setup.torch_num_threads)
@@ -180,8 +197,25 @@ class _Worker:
                 self._close()
                 signals.finish(worker, False)
                 return
-            else:
+            elif command in (STEP, RESET) and self._exists(part, ring_row):
                 signals.finish(worker, not self._run_envs(command, part, ring_row))
+            else:
+                self._send_damage(code)
+                signals.finish(worker, True)
+
+    def _exists(self, part: int, ring_row: int) -> bool:
+        is_part = part == ALL_PARTS or part < len(self._setup.shares)
+        return self._host is not None and is_part and ring_row < self._host.num_ring_rows
+
+    def _send_damage(self, code: int) -> None:
+        try:
+            raise RuntimeError(
+                f"worker {self._setup.worker} found the command {code:#x}, which there is not: something writes into "
+                "the memory that it shares with the main process. Look for native code of the environments that writes "
+                "outside of its arrays."
+            )
+        except RuntimeError as error:
+            self._connection.send(Failure.of(error, -1, "step", self._steps()))
 
     def _run_envs(self, command: int, part: int, ring_row: int) -> bool:
         run = self._host.step if command == STEP else self._host.reset
@@ -234,10 +268,11 @@ class _Worker:
         return 0 if self._host is None else self._host.step_count
 
     def _close(self) -> None:
-        for env in self._envs.values():
-            env.close()
-        if self._spares is not None:
-            self._spares.close()
+        with contextlib.ExitStack() as stack:  # each of them, whatever the others raise
+            if self._spares is not None:
+                stack.callback(self._spares.close)
+            for env in self._envs.values():
+                stack.callback(env.close)
 
 
 def call_env(env: Any, name: str, args: tuple, kwargs: dict) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import cProfile
 import time
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 
@@ -15,6 +14,9 @@ from alf.environments._plain_step import PlainStep
 from alf.environments._rows import FIRST, LAST, Rows
 from alf.environments.alf_environment import AlfEnvironment
 from alf.environments.alf_wrappers._base import AlfEnvironmentBaseWrapper
+
+if TYPE_CHECKING:
+    import cProfile
 
 
 class _EpisodeLengthWrapper(AlfEnvironmentBaseWrapper):
@@ -248,7 +250,9 @@ class PerformanceProfiler(AlfEnvironmentBaseWrapper):
         super().__init__(env)
         self._process_profile_fn = process_profile_fn
         self._process_steps = process_steps
-        self._profile = cProfile.Profile()
+        from cProfile import Profile
+
+        self._profile = Profile()
         self._num_steps = 0
         self._duration_seconds = 0.0
 
@@ -264,6 +268,6 @@ class PerformanceProfiler(AlfEnvironmentBaseWrapper):
         self._num_steps += 1
         if self._num_steps == self._process_steps:
             self._process_profile_fn(self._profile)
-            self._profile = cProfile.Profile()
+            self._profile = type(self._profile)()
             self._num_steps = 0
         return time_step

@@ -1,9 +1,11 @@
 """A small environment that misbehaves on request, and helpers that the pool's tests share."""
 
+import contextlib
 import functools
 import multiprocessing
 import os
 import signal
+import sys
 import time
 
 import numpy as np
@@ -45,10 +47,12 @@ class ToyEnv(AlfEnvironment):
         self._obs_size = obs_size
         self._discount_at_end = 0.0 if episode_end == "termination" else 1.0
         self._generator = np.random.default_rng(env_id)
-        self._steps = 0
+        self._steps = self._resets = 0
         self.is_closed = False
         self.kept_actions = []
-        if self._fault == "construct":
+        if self._fault == "disturbs when made":
+            self._disturb()
+        if self._fault == "construct" or (self._fault == "exit then construct" and os.path.exists(marker)):
             raise KeyError("no such level")
 
     def observation_spec(self):
@@ -86,6 +90,16 @@ class ToyEnv(AlfEnvironment):
 
     def close(self):
         self.is_closed = True
+        if self._fault == "close raises":
+            raise OSError("the window is gone")
+        if self._fault == "close hangs":
+            time.sleep(1000)
+
+    def _disturb(self):
+        os.chdir("/")
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        np.random.seed(0)
+        torch.set_num_threads(1)
 
     def render(self, mode="rgb_array"):
         return np.full((2, 2, 3), self._env_id, np.uint8)
@@ -111,6 +125,9 @@ class ToyEnv(AlfEnvironment):
 
     def _reset(self):
         self._count, self._length = 0, int(self._generator.integers(2, 7))
+        self._resets += 1
+        if self._fault == "kill in reset" and self._resets == 2 and self._first_time():
+            os.kill(os.getpid(), signal.SIGKILL)
         if self._fault == "slow reset":
             time.sleep(0.2)
         return self._time_step(StepType.FIRST, 0.0, 1.0, self._zero_action())
@@ -122,6 +139,13 @@ class ToyEnv(AlfEnvironment):
         if self._nested_action:
             self.kept_actions.append(action["go"])
         reward = 10 * self._env_id + number
+        if self._fault == "slow":
+            time.sleep(0.02)
+        if self._fault == "prints":
+            print("x" * 4_000_000, flush=True)
+            print("a word on the standard error", file=sys.stderr, flush=True)
+        if self._fault == "disturbs":
+            self._disturb()
         if self._fault is not None and self._steps == self._fault_step and self._first_time():
             reward = self._misbehave(reward)
         is_last = self._count == self._length
@@ -152,7 +176,7 @@ class ToyEnv(AlfEnvironment):
             raise Odd("this", "that")
         if self._fault == "system exit":
             raise SystemExit(3)
-        if self._fault == "exit":
+        if self._fault in ("exit", "exit then construct"):
             os._exit(7)
         if self._fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -160,6 +184,12 @@ class ToyEnv(AlfEnvironment):
             os.kill(os.getpid(), signal.SIGSEGV)
         if self._fault == "hang":
             time.sleep(1000)
+        if self._fault == "scribbles":
+            for fd in map(int, os.listdir("/proc/self/fd")):
+                with contextlib.suppress(OSError):
+                    if fd > 2 and os.readlink(f"/proc/self/fd/{fd}").startswith("socket:"):
+                        os.write(fd, b"\x7f\xff\xff\xff" + 100 * b"x")
+            raise ValueError("scribbled")
         if self._fault == "nan reward":
             return float("nan")
         if self._fault == "inf observation":

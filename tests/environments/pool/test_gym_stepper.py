@@ -16,6 +16,7 @@ import torch
 import alf.environments.suite_gym as suite_gym
 import alf.nest as nest
 from alf.environments._pool import _backend
+from alf.environments._pool._latency import LatencySampler
 from alf.environments._pool._segment import Layout, Segment, Specs
 from alf.environments.alf_gym_wrapper import AlfGymWrapper
 from alf.environments.alf_wrappers import NonEpisodicAgent, RandomFirstEpisodeLength, TimeLimit
@@ -24,6 +25,12 @@ from alf.environments.gym_wrappers import ContinuousActionClip
 
 pytest.importorskip("alf._parallel_env")
 spaces = gymnasium.spaces
+
+
+@pytest.fixture(autouse=True)
+def no_samples_of_latency(monkeypatch):
+    """Measured steps are made in Python; here it is told from the steps made in Python which were refused."""
+    monkeypatch.setattr(LatencySampler, "is_due", lambda self: False)
 
 
 class Scripted(gymnasium.Env):

@@ -103,42 +103,6 @@ def test_worker_killed_between_steps_is_noticed(toys):
         env.step(torch.zeros(4, dtype=torch.int64))
 
 
-@pytest.mark.parametrize("backend", ["native", "python"])
-@pytest.mark.parametrize("fault", ["kill", "hang"])
-def test_restart_ends_the_interrupted_episodes_as_a_time_limit_does(toys, tmp_path, fault, backend):
-    constructors = toys(4, fault=fault, faulty=(2,), fault_step=1, marker=str(tmp_path / "done"))
-    env = FastParallelEnvironment(
-        constructors, num_workers=2, on_worker_death="restart", backend=backend, step_timeout_seconds=0.5
-    )
-    try:
-        env.seed(0)
-        first = env.reset()
-        observation = first.observation["noise"].clone()
-        step = env.step(torch.full((4,), 3))
-        assert step.step_type.tolist() == [MID, MID, LAST, LAST]
-        assert step.discount.tolist() == [1.0] * 4
-        assert step.reward.tolist() == [3.0, 13.0, 0.0, 0.0]
-        assert torch.equal(step.observation["noise"][2:], observation[2:])
-        assert step.prev_action.tolist() == [3, 3, 3, 3]
-        assert env.interrupted_envs == [2, 3] and env.interrupted_envs == []
-        step = env.step(torch.full((4,), 3))
-        assert step.step_type[2:].tolist() == [FIRST, FIRST]
-        assert env.step(torch.full((4,), 1)).reward[2:].tolist() == [21.0, 31.0]
-    finally:
-        env.close()
-
-
-def test_restarts_have_a_budget(toys):
-    env = FastParallelEnvironment(
-        toys(2, fault="exit", faulty=(1,), fault_step=1),
-        num_workers=2,
-        on_worker_death="restart",
-        max_restarts=2,
-    )
-    with pytest.raises(WorkerDiedError, match="restarted 2 times before"):
-        step_until_error(env)
-
-
 def test_hanging_step_is_ended_and_its_stack_shown(toys):
     env = FastParallelEnvironment(
         toys(2, fault="hang"), num_workers=2, step_timeout_seconds=0.4, reset_timeout_seconds=0.6
@@ -215,6 +179,14 @@ def test_collected_environment_ends_its_workers(toys):
     assert not any(child.is_running() for child in children)
 
 
+def is_running(process):
+    """Return whether a process runs; one that has ended may wait for a busy system to take notice."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 PROGRAM = """
     import functools, sys, time
     import torch
@@ -241,9 +213,11 @@ def test_nothing_survives_a_killed_main_process(end):
     assert len(workers) == 2
     main.kill()
     main.wait()
-    _, alive = psutil.wait_procs(workers, timeout=2)
     main.stdout.close()
-    assert not alive
+    end = time.monotonic() + 2
+    while any(map(is_running, workers)):
+        assert time.monotonic() < end
+        time.sleep(0.02)
     assert set(os.listdir("/dev/shm")) <= names
 
 

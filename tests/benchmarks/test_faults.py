@@ -1,0 +1,55 @@
+"""The long form of the fault tests: what it counts as damage, loss and growth."""
+
+import random
+
+import pytest
+import torch
+
+from alf.utils.checkpoint_utils import Checkpointer, DamagedCheckpointError
+from benchmarks import _kills, _soak, bench_faults
+
+
+class Weights:
+    """An object to be saved."""
+
+    def state_dict(self):
+        return {"weight": torch.arange(100.0)}
+
+    def load_state_dict(self, state):
+        pass
+
+
+@pytest.mark.parametrize("how", sorted(set(_kills.DAMAGES)))
+def test_every_damage_is_one(tmp_path, how):
+    path = Checkpointer(str(tmp_path), algorithm=Weights()).save(3)
+    assert _kills.verified_bytes(path) > 400
+    told = _kills.damage(tmp_path / "ckpt-3" / "algorithm.safetensors", how, random.Random(1))
+    assert "algorithm.safetensors" in told
+    with pytest.raises(DamagedCheckpointError):
+        _kills.verified_bytes(path)
+
+
+def test_damages_that_are_noticed_are_counted(tmp_path):
+    folder = tmp_path / "run" / "train" / "algorithm"
+    objects = {name: Weights() for name in ("algorithm", "trainer_progress", "rng", "rollout", "metrics")}
+    for step in (1, 2):
+        Checkpointer(str(folder), **objects).save(step)
+    rows = list(_kills.damage_checkpoints(5, tmp_path / "run", tmp_path, seed=1))
+    assert [row["detected"] for row in rows] == [True] * 5 and len({row["damage"] for row in rows}) > 1
+    assert not (tmp_path / "damaged").exists()
+
+
+def test_slope_is_per_hour():
+    assert _soak.slope_per_hour([0, 10, 20, 30], [5.0, 6.0, 7.0, 8.0]) == pytest.approx(360)
+    assert _soak.slope_per_hour([0, 10, 20], [5.0, 5.0, 5.0]) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("change, good", [({}, True), ({"lost_bytes": 7}, False), ({"orphans": 1}, False),
+                                          ({"shared_names": 1}, False), ({"problems": ["it is gone"]}, False)])
+def test_whatever_is_lost_or_left_behind_is_told(capsys, change, good):
+    row = {"run": "PPO", "while": "training", "recovery_seconds": 2.0, "problems": [], "orphans": 0,
+           "orphan_seconds": 0.5, "shared_names": 0, "lost_bytes": 0}
+    assert bench_faults.tell_kills([row, {**row, **change}]) is good
+    told = capsys.readouterr().out
+    assert f"{1 if change.get('problems') else 2} of 2 (0 of them while starting)" in told
+    assert ("it is gone" in told) is ("problems" in change)

@@ -112,18 +112,26 @@ class Candidate:
 
 
 class Alf(Candidate):
-    """This checkout, through the command that users type."""
+    """This checkout, through the command that users type.
+
+    Args:
+        name: in tables.
+        tasks: those it does; None: all.
+        settings: of ``TrainerConfig``, beside those of a job's conf.
+    """
 
     has_alf = True
 
-    def __init__(self):
-        super().__init__("alf", None, _report.versions(sys.executable, _report.DISTRIBUTIONS))
+    def __init__(self, name: str = "alf", tasks: Optional[Tuple[str, ...]] = None, **settings: Any):
+        super().__init__(name, tasks, _report.versions(sys.executable, _report.DISTRIBUTIONS))
+        self._settings = settings
 
     def command(self, job: Job, seed: int, folder: pathlib.Path) -> List[str]:
         """Return the command, see :meth:`Candidate.command`."""
-        settings = {"random_seed": seed, "num_iterations": job.num_iterations, "summary_interval": job.interval}
+        settings = {"random_seed": seed, "num_iterations": job.num_iterations, "summary_interval": job.interval,
+                    **self._settings}
         params = [word for name, value in settings.items()
-                  for word in ("--conf_param", f"TrainerConfig.{name}={value}")]
+                  for word in ("--conf_param", f"TrainerConfig.{name}={value!r}")]
         return [sys.executable, "-m", "alf.bin.train", "--conf", str(HERE / "confs" / job.conf),
                 "--root_dir", str(folder / "run"), "--num_threads", str(job.threads), *params]
 
@@ -167,6 +175,12 @@ class Peer(Candidate):
     def marks(self, job: Job, folder: pathlib.Path) -> List[_marks.Mark]:
         """Return the marks that the script wrote, see :meth:`Candidate.marks`."""
         return _marks.read_peer_marks(folder / "marks.json")
+
+
+def compiled_alf() -> Alf:
+    """Return this checkout with compiled updates, for the jobs whose speed is measured and that are eager else."""
+    return Alf("alf-compiled", ("sac_halfcheetah", "dqn_cart_pole", "ppo_cart_pole", "ppo_halfcheetah"),
+               compile="default")
 
 
 class Bare(Peer):

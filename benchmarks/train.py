@@ -219,7 +219,7 @@ def select_candidates(arguments: argparse.Namespace) -> Tuple[List[_jobs.Candida
     Raises:
         ValueError: for a name of ``--candidates`` that is not there.
     """
-    candidates, left_out = [_jobs.Alf(), _jobs.Bare()], []
+    candidates, left_out = [_jobs.Alf(), _jobs.compiled_alf(), _jobs.Bare()], []
     if arguments.with_peers or arguments.peers:
         found, left_out = _jobs.find_peers(arguments.peers)
         candidates += found

@@ -6,8 +6,8 @@ python -m alf.bin.train --conf sac_pendulum_conf.py --root_dir runs/sac_pendulum
 
 Launch: python -m alf.bin.train --conf iql_pendulum_conf.py --root_dir runs/iql_pendulum \
     --conf_param "TrainerConfig.offline_buffer_dir='runs/sac_pendulum'"
-Result: mean return over 20 evaluated episodes -181, -156 and -176 after 12k updates (3 seeds of one buffer, whose
-policy had -132); -224 to -153 after 2k.
+Result: mean return over 20 evaluated episodes -170, -162 and -169 after 12k updates (3 seeds of one buffer, whose
+policy had -131); -157 to -121 after 2k.
 Cost: about 2 minutes on one core.
 """
 

@@ -1,7 +1,8 @@
 """SAC with hindsight experience replay on FetchReach-v4.
 
 Launch: python -m alf.bin.train --conf sac_fetch_reach_conf.py --root_dir /tmp/sac_fetch_reach
-Result: every episode ends at the goal from 5.4k environment steps on (1 seed); mean return -1.9.
+Result: every episode ends at the goal from 5.4k environment steps on; mean return over 50 training episodes -1.9 after
+8.0k to 8.4k steps (3 of 3 seeds).
 Cost: about 2 minutes on one of two busy cores for 10k environment steps.
 """
 

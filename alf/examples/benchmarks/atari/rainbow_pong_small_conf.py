@@ -3,6 +3,8 @@
 Different from the paper: 5 steps rather than 20, an update for every second step, eight games at once.
 
 Launch: python -m alf.bin.train --conf benchmarks/atari/rainbow_pong_small_conf.py --root_dir /tmp/rainbow_pong_small
+Result: mean return over 10 training episodes -20.5 after 40k agent steps and 20k updates (1 seed): not yet rising.
+Cost: 12 minutes for 40k steps on one of two busy cores, with TrainerConfig.compile="default".
 Switches: those of rainbow_pong_conf.py, for example --conf_param "_CONFIG._USER.distribution=None".
 """
 

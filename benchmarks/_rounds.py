@@ -1,6 +1,7 @@
 """Candidates that take turns, round after round, and what is told of them: medians, spread, ratios, a table."""
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -77,6 +78,31 @@ def measure(case: str, local: Mapping[str, Callable[[float], float]], peers: _se
             server.shut()
         except _servers.ServerError as error:
             peers.note_failure(case, name, error)
+    return figures
+
+
+def measure_alive(case: str, make: Callable[[str], Any], names: Sequence[str], peers: _servers.Peers, rounds: int,
+                  seconds: float) -> Dict[str, List[float]]:
+    """Return all figures of a case whose candidates are alive together in this process; closes them.
+
+    Args:
+        case: what is measured.
+        make: returns the candidate of a name, with ``measure(seconds)``, ``close()`` and a ``note`` that is printed if
+            there is one. It raises LookupError if the case has no such candidate.
+        names: of candidates.
+        peers: candidates in other processes.
+        rounds: measurements of each.
+        seconds: of each measurement.
+    """
+    candidates = {}
+    for name in names:
+        with contextlib.suppress(LookupError):
+            candidates[name] = make(name)
+    figures = measure(case, {name: candidate.measure for name, candidate in candidates.items()}, peers, rounds, seconds)
+    for candidate in candidates.values():
+        if candidate.note:
+            print(f"    {candidate.note}")
+        candidate.close()
     return figures
 
 

@@ -4,13 +4,13 @@ One update samples, computes the one-step target and the Huber loss, clips the g
 Adam. The bare loop has NumPy arrays for a buffer, `nn.Sequential` networks and `torch.optim.Adam(fused=True)`. Both
 take turns.
 
-Usage: python benchmarks/bench_dqn_update.py [--batch_size 64] [--updates 200] [--repeats 10] [--threads 1]
+Usage: python -m benchmarks.bench_dqn_update [--batch_size 64] [--updates 200] [--repeats 10] [--threads 1]
 """
 
 import argparse
 import os
-import statistics
-import time
+
+from benchmarks._turns import show_profile, take_turns
 
 SIZE, HIDDEN, NUM_ACTIONS, GAMMA, LR, CLIP = 4, 256, 2, 0.99, 2.3e-3, 10.0
 
@@ -93,7 +93,7 @@ def our_algorithm(batch_size: int, num_updates: int):
 
 
 def main() -> None:
-    """Print the microseconds of both and their ratio."""
+    """Print the microseconds of each and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--updates", type=int, default=200)
@@ -112,27 +112,9 @@ def main() -> None:
 
     updates = {"bare": bare_updates, "ours": our_algorithm(args.batch_size, args.updates)}
     if args.profile:
-        import cProfile
-        profile = cProfile.Profile()
-        for i in range(6):
-            if i == 1:
-                profile.enable()
-            updates["ours"]()
-        profile.disable()
-        import pstats
-        pstats.Stats(profile).sort_stats("tottime").print_stats(45)
+        show_profile(updates["ours"], 5)
         return
-    times = {name: [] for name in updates}
-    for repeat in range(args.repeats + 1):
-        for name, update in updates.items():
-            began = time.perf_counter()
-            update()
-            if repeat:  # the first round warms up
-                times[name].append((time.perf_counter() - began) / args.updates * 1e6)
-    for name, each in times.items():
-        print(f"{name}: {statistics.median(each):.0f} us an update (best {min(each):.0f}, worst {max(each):.0f})")
-    print(f"ours / bare: {statistics.median(times['ours']) / statistics.median(times['bare']):.2f}, "
-          f"of the best {min(times['ours']) / min(times['bare']):.2f}")
+    take_turns(updates, args.updates, args.repeats)
 
 
 if __name__ == "__main__":

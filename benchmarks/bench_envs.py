@@ -116,18 +116,7 @@ def measure_cell(case: str, kinds: list[str], peers, rounds: int, seconds: float
         seconds: of each measurement.
     """
     name, num_envs = parse(case)
-    candidates = {}
-    for kind in kinds:
-        try:
-            candidates[kind] = Candidate(kind, name, num_envs)
-        except LookupError:
-            continue
-    figures = _rounds.measure(
-        case, {kind: candidate.measure for kind, candidate in candidates.items()}, peers, rounds, seconds)
-    for candidate in candidates.values():
-        if candidate.note:
-            print(f"    {candidate.note}")
-        candidate.close()
+    figures = _rounds.measure_alive(case, lambda kind: Candidate(kind, name, num_envs), kinds, peers, rounds, seconds)
     rows = _rounds.summarize(case, "env steps/s", figures, "sync")
     print(_rounds.told(rows), flush=True)
     for adapter, native in REFERENCE.items():

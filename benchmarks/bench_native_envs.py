@@ -37,6 +37,7 @@ class Candidate:
     """
 
     def __init__(self, kind: str, name: str, num_envs: int):
+        self.note = ""
         # In [-1, 1]: the native ones map actions to the bounds of the environment.
         space = gymnasium.make(name).action_space
         if isinstance(space, gymnasium.spaces.Box):
@@ -74,16 +75,7 @@ def measure_cell(case: str, kinds: list[str], peers, rounds: int, seconds: float
         seconds: of each measurement.
     """
     name, num_envs = parse(case)
-    candidates = {}
-    for kind in kinds:
-        try:
-            candidates[kind] = Candidate(kind, name, num_envs)
-        except LookupError:
-            continue
-    figures = _rounds.measure(
-        case, {kind: candidate.measure for kind, candidate in candidates.items()}, peers, rounds, seconds)
-    for candidate in candidates.values():
-        candidate.close()
+    figures = _rounds.measure_alive(case, lambda kind: Candidate(kind, name, num_envs), kinds, peers, rounds, seconds)
     rows = _rounds.summarize(case, "env steps/s", figures, "sync")
     print(_rounds.told(rows), flush=True)
     return rows

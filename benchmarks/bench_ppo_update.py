@@ -4,32 +4,37 @@ One update computes policy and value, the clipped surrogate with normalized adva
 gradient by its global norm, and steps Adam. The bare loop has its parameters in one tensor, and its loss is compiled
 unless `--eager` is given. All take turns.
 
-Usage: python benchmarks/bench_ppo_update.py [--updates 200] [--repeats 10] [--threads 1] [--eager] [--compile default]
+Usage: python -m benchmarks.bench_ppo_update [--updates 200] [--repeats 10] [--threads 1] [--eager] [--compile default]
 """
 
 import argparse
 import os
-import statistics
-import time
+
+from benchmarks._turns import show_profile, take_turns
 
 SIZE, HIDDEN, NUM_ACTIONS, BATCH, LR, CLIP, EPOCHS = 4, 64, 2, 256, 1e-3, 0.5, 20
 
 
-def bare_loop(compiled: bool):
-    """Return a function that makes one update, and nothing else."""
+# Of a bare actor and a bare critic, weight and bias of each layer in turn.
+SHAPES = [(HIDDEN, SIZE), (HIDDEN, ), (HIDDEN, HIDDEN), (HIDDEN, ), (NUM_ACTIONS, HIDDEN), (NUM_ACTIONS, ),
+          (HIDDEN, SIZE), (HIDDEN, ), (HIDDEN, HIDDEN), (HIDDEN, ), (1, HIDDEN), (1, )]
+
+
+def make_bare_learner(flat, compiled: bool):
+    """Return ``update(observation, action, log_prob, advantage, returns)``, which makes one update, and nothing else.
+
+    Args:
+        flat: a parameter that holds the weights of SHAPES side by side.
+        compiled: whether the loss is compiled.
+    """
     import torch
     import torch.nn.functional as F
 
-    shapes = [(HIDDEN, SIZE), (HIDDEN, ), (HIDDEN, HIDDEN), (HIDDEN, ), (NUM_ACTIONS, HIDDEN), (NUM_ACTIONS, ),
-              (HIDDEN, SIZE), (HIDDEN, ), (HIDDEN, HIDDEN), (HIDDEN, ), (1, HIDDEN), (1, )]
-    sizes = [torch.Size(shape).numel() for shape in shapes]
-    flat = torch.nn.Parameter(torch.randn(sum(sizes)) * 0.1)
+    sizes = [torch.Size(shape).numel() for shape in SHAPES]
     optimizer = torch.optim.Adam([flat], lr=LR, fused=True)
-    observation, action = torch.randn(BATCH, SIZE), torch.randint(NUM_ACTIONS, (BATCH, ))
-    log_prob, advantage, returns = torch.rand(BATCH) - 1, torch.randn(BATCH), torch.randn(BATCH)
 
     def loss_of(flat, observation, action, log_prob, advantage, returns):
-        p = [part.view(shape) for part, shape in zip(flat.split(sizes), shapes)]
+        p = [part.view(shape) for part, shape in zip(flat.split(sizes), SHAPES)]
 
         def network(x, w1, b1, w2, b2, w3, b3):
             return F.linear(torch.tanh(F.linear(torch.tanh(F.linear(x, w1, b1)), w2, b2)), w3, b3)
@@ -42,13 +47,28 @@ def bare_loop(compiled: bool):
 
     loss_of = torch.compile(loss_of) if compiled else loss_of
 
-    def update():
+    def update(*batch):
         flat.grad = None
-        loss_of(flat, observation, action, log_prob, advantage, returns).backward()
+        loss_of(flat, *batch).backward()
         torch.nn.utils.clip_grad_norm_([flat], CLIP)
         optimizer.step()
 
     return update
+
+
+def bare_loop(compiled: bool):
+    """Return a function that makes one update on the same made-up batch each time.
+
+    Args:
+        compiled: whether the loss is compiled.
+    """
+    import torch
+
+    flat = torch.nn.Parameter(torch.randn(sum(torch.Size(shape).numel() for shape in SHAPES)) * 0.1)
+    batch = (torch.randn(BATCH, SIZE), torch.randint(NUM_ACTIONS, (BATCH, )), torch.rand(BATCH) - 1, torch.randn(BATCH),
+             torch.randn(BATCH))
+    update = make_bare_learner(flat, compiled)
+    return lambda: update(*batch)
 
 
 def our_algorithm(mode):
@@ -105,39 +125,19 @@ def main() -> None:
     import torch
     torch.set_num_threads(args.threads)
     bare_update = bare_loop(not args.eager and not args.profile)
+    num_calls = args.updates // EPOCHS
 
-    def bare_updates():
-        for _ in range(EPOCHS):
-            bare_update()
+    def times(update, number):
+        return lambda: [update() for _ in range(number)]
 
-    updates = {"bare": bare_updates, "ours eager": our_algorithm(None)}
-    if args.compile != "none":
-        updates["ours compiled"] = our_algorithm(args.compile)
+    eager = our_algorithm(None)
     if args.profile:
-        import cProfile
-        import pstats
-        profile = cProfile.Profile()
-        for i in range(args.updates // EPOCHS):
-            if i == 1:
-                profile.enable()
-            updates[f"ours {args.profile}"]()
-        profile.disable()
-        pstats.Stats(profile).sort_stats("tottime").print_stats(45)
+        show_profile(our_algorithm(args.compile) if args.profile == "compiled" else eager, num_calls)
         return
-    times = {name: [] for name in updates}
-    for repeat in range(args.repeats + 1):
-        for name, update in updates.items():
-            began, num_rounds = time.perf_counter(), args.updates // EPOCHS
-            for _ in range(num_rounds):
-                update()
-            if repeat:  # the first round warms up
-                times[name].append((time.perf_counter() - began) / (num_rounds * EPOCHS) * 1e6)
-            else:
-                print(f"{name}: first round {time.perf_counter() - began:.1f} s", flush=True)
-    for name, each in times.items():
-        ratio = statistics.median(each) / statistics.median(times["bare"])
-        print(f"{name}: {statistics.median(each):.0f} us an update (best {min(each):.0f}, worst {max(each):.0f}), "
-              f"{ratio:.2f} x bare, of the best {min(each) / min(times['bare']):.2f}")
+    updates = {"bare": times(bare_update, num_calls * EPOCHS), "ours eager": times(eager, num_calls)}
+    if args.compile != "none":
+        updates["ours compiled"] = times(our_algorithm(args.compile), num_calls)
+    take_turns(updates, num_calls * EPOCHS, args.repeats)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ loop with NumPy arrays for a buffer. Neither logs, saves, checks or can be confi
 import _job
 
 JOBS = ("ppo_cart_pole", "sac_halfcheetah")
-NUM_ENVS, NUM_STEPS, NUM_EPOCHS, HIDDEN = 8, 32, 20, 64
-GAMMA, LAMBDA, CLIP, MAX_NORM = 0.98, 0.8, 0.2, 0.5
-SHAPES = [(HIDDEN, 4), (HIDDEN, ), (HIDDEN, HIDDEN), (HIDDEN, ), (2, HIDDEN), (2, ),
-          (HIDDEN, 4), (HIDDEN, ), (HIDDEN, HIDDEN), (HIDDEN, ), (1, HIDDEN), (1, )]
+NUM_ENVS, NUM_STEPS, NUM_EPOCHS = 8, 32, 20
+GAMMA, LAMBDA = 0.98, 0.8
 
 
 def train_ppo(marks: _job.Marks, seed: int) -> None:
@@ -18,7 +16,8 @@ def train_ppo(marks: _job.Marks, seed: int) -> None:
     import gymnasium
     import numpy as np
     import torch
-    import torch.nn.functional as F
+
+    from benchmarks.bench_ppo_update import SHAPES, make_bare_learner
 
     rng = np.random.default_rng(seed)
     parts = []
@@ -31,7 +30,7 @@ def train_ppo(marks: _job.Marks, seed: int) -> None:
         parts.append(weight.flatten())
     flat = torch.nn.Parameter(torch.cat(parts))
     sizes = [part.numel() for part in parts]
-    optimizer = torch.optim.Adam([flat], lr=1e-3, fused=True)
+    update = make_bare_learner(flat, compiled=True)
     # Views of the same memory, for inference.
     numbers = flat.detach().numpy()
     views = [part.reshape(shape) for part, shape in zip(np.split(numbers, np.cumsum(sizes)[:-1]), SHAPES)]
@@ -39,19 +38,6 @@ def train_ppo(marks: _job.Marks, seed: int) -> None:
     def infer(x, first):
         w1, b1, w2, b2, w3, b3 = views[first:first + 6]
         return np.tanh(np.tanh(x @ w1.T + b1) @ w2.T + b2) @ w3.T + b3
-
-    @torch.compile
-    def loss_of(flat, observation, action, log_prob, advantage, returns):
-        p = [part.view(shape) for part, shape in zip(flat.split(sizes), SHAPES)]
-
-        def network(x, w1, b1, w2, b2, w3, b3):
-            return F.linear(torch.tanh(F.linear(torch.tanh(F.linear(x, w1, b1)), w2, b2)), w3, b3)
-
-        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        new = network(observation, *p[:6]).log_softmax(-1).gather(1, action.unsqueeze(1)).squeeze(1)
-        ratio = (new - log_prob).exp()
-        surrogate = torch.min(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage)
-        return -surrogate.mean() + 0.5 * F.mse_loss(network(observation, *p[6:]).squeeze(1), returns)
 
     envs = [gymnasium.make("CartPole-v1") for _ in range(NUM_ENVS)]
     now = np.stack([env.reset(seed=seed + row)[0] for row, env in enumerate(envs)])
@@ -89,10 +75,7 @@ def train_ppo(marks: _job.Marks, seed: int) -> None:
         batch = [torch.from_numpy(array.reshape(-1, *array.shape[2:]))
                  for array in (observations, actions, log_probs, advantages, advantages + values)]
         for _ in range(NUM_EPOCHS):
-            flat.grad = None
-            loss_of(flat, *batch).backward()
-            torch.nn.utils.clip_grad_norm_([flat], MAX_NORM)
-            optimizer.step()
+            update(*batch)
             updates += 1
 
 

@@ -13,6 +13,7 @@ from alf.environments._env_info import EnvInfo
 from alf.environments._gym_state import get_gym_state, set_gym_state
 from alf.environments._legacy_gym import LegacyGymAdapter, is_legacy_env
 from alf.environments._plain_step import NUMBERS, PlainStep
+from alf.environments._pool._errors import NonFiniteError
 from alf.environments._rows import FIRST, LAST, MID, Rows
 from alf.environments._spaces import (
     UnsupportedSpaceError,
@@ -297,10 +298,10 @@ class AlfGymWrapper(AlfEnvironment):
         ]
         for leaf, value in zip(self._leaves, values, strict=True):
             if leaf.dtype.kind == "f" and not np.isfinite(value).all():
-                raise ValueError(f"{self._name}: {leaf.path}: expected finite numbers, got {value!r:.200}.")
+                raise NonFiniteError(f"{self._name}: {leaf.path}: expected finite numbers, got {value!r:.200}.")
         reward = np.asarray(reward, np.float32)
         if not np.isfinite(reward).all():
-            raise ValueError(f"{self._name}: reward: expected a finite number, got {reward!r:.200}.")
+            raise NonFiniteError(f"{self._name}: reward: expected a finite number, got {reward!r:.200}.")
         return TimeStep(
             step_type=np.asarray(step_type, np.int32),
             reward=reward,

@@ -11,10 +11,11 @@ import numpy as np
 from alf.config_util import configurable
 from alf.data_structures import TimeStep
 from alf.device_ctx import get_default_device
+from alf.environments._non_finite import NonFinitePolicy
 from alf.environments._pool import _backend, _placement
 from alf.environments._pool._action_writer import ActionWriter
 from alf.environments._pool._disturbance import Surroundings
-from alf.environments._pool._errors import WorkerDiedError  # noqa: F401  (public here)
+from alf.environments._pool._errors import TooManyResetsError, WorkerDiedError  # noqa: F401  (public here)
 from alf.environments._pool._host import Share
 from alf.environments._pool._latency import LatencyWatch
 from alf.environments._pool._local_share import LocalShare
@@ -67,6 +68,9 @@ class FastParallelEnvironment(AlfEnvironment):
     tensors that were returned these become ``LAST``, and the lost step itself returns ``FIRST`` of new episodes.
     Nothing is made up and no return is carried across the gap, for losses leave out what begins at ``LAST``.
 
+    With ``on_non_finite="reset"`` the same is done with an environment that returns NaN or infinity, wherever it is
+    stepped: it is reset, and its episode ends at the time step before. One that is a batch itself is reset as a whole.
+
     Args:
         env_constructors: callables ``constructor(env_id=i)`` (or without arguments) that return
             AlfEnvironments of equal specs, unbatched, or all of one batch size; the last
@@ -91,6 +95,10 @@ class FastParallelEnvironment(AlfEnvironment):
         max_restarts: number of restarts within ``restart_window_seconds`` after which a lost worker raises all the
             same. It also does when all workers were killed at once, for then the machine is short of memory.
         restart_window_seconds: length of that time.
+        on_non_finite: ``"raise"`` or ``"reset"``: what is done where a reward or an observation is NaN or infinite. An
+            action that is raises in any case, for it is not the environment's fault.
+        max_non_finite_resets: number of such resets within ``restart_window_seconds`` after which it raises all the
+            same.
         step_timeout_seconds: time after which a worker counts as hanging in a step.
         reset_timeout_seconds: the same for resets, construction and calls.
         backend: ``"native"``, ``"python"``, or None for the native one where it was built.
@@ -115,6 +123,8 @@ class FastParallelEnvironment(AlfEnvironment):
         on_worker_death: str = "raise",
         max_restarts: int = 3,
         restart_window_seconds: float = 600.0,
+        on_non_finite: str = "raise",
+        max_non_finite_resets: int = 10,
         step_timeout_seconds: float = 60.0,
         reset_timeout_seconds: float = 300.0,
         backend: str | None = None,
@@ -126,6 +136,9 @@ class FastParallelEnvironment(AlfEnvironment):
         if blocking:
             num_workers = 0
         self._check_arguments(start_method, num_workers, main_steps, on_worker_death)
+        self._non_finite = NonFinitePolicy(
+            on_non_finite, max_non_finite_resets, restart_window_seconds, "FastParallelEnvironment"
+        )
         self._constructors = constructors[: self._num_envs]
         self._spare_constructors = constructors[self._num_envs :]
         self._num_ring_rows = max(2, num_ring_rows)
@@ -157,6 +170,7 @@ class FastParallelEnvironment(AlfEnvironment):
             restart_window_seconds=restart_window_seconds,
             step_timeout_seconds=step_timeout_seconds,
             reset_timeout_seconds=reset_timeout_seconds,
+            resets_non_finite=self._non_finite.resets,
         )
 
         self._pool: WorkerPool | None = None
@@ -167,6 +181,7 @@ class FastParallelEnvironment(AlfEnvironment):
         self._pending: set[int] = set()  # parts (or ALL_PARTS) between step_async and step_wait
         self._must_reset = True
         self._returned: list[Any] = []  # step types of the latest time step of each part, where they are copies
+        self._interrupted: list[int] = []  # environments that were reset, since the caller emptied this
         self._is_started = self._is_closed = False
         self._probe_env = probe
         self.start()
@@ -270,7 +285,13 @@ class FastParallelEnvironment(AlfEnvironment):
                 )
             if placement.main_steps:
                 self._local = LocalShare(
-                    self._constructors, spares[0], shares[0], self._specs, self._backend, first_env=probe
+                    self._constructors,
+                    spares[0],
+                    shares[0],
+                    self._specs,
+                    self._backend,
+                    first_env=probe,
+                    resets_non_finite=self._non_finite.resets,
                 )
             elif probe is not None:
                 probe.close()
@@ -289,6 +310,7 @@ class FastParallelEnvironment(AlfEnvironment):
             segment.close()
         if self._local is not None:
             self._local.attach(views)
+        self._views = views
         self._write_action = ActionWriter(self._specs.action, views.actions, self._num_parts)
         self._ring = TimeStepRing(self._specs, views, self._num_parts, self._device)
         self._latency = LatencyWatch(views.step_seconds)
@@ -303,6 +325,7 @@ class FastParallelEnvironment(AlfEnvironment):
         if self._pool is not None:
             self._pool.drain()
         self._pending.clear()
+        self._views.reset_notes[:] = 0
         self._must_reset = True
         count = max(self._counts) + 1
         self._counts = [count] * self._num_parts
@@ -399,7 +422,10 @@ class FastParallelEnvironment(AlfEnvironment):
             if self._pool is not None:
                 self._pool.wait(part)
                 if self._pool.ended_rows:
-                    self._end_copies()
+                    self._end_copies(self._pool.ended_rows)
+                    self._pool.ended_rows = []
+            if self._non_finite.resets:
+                self._end_non_finite(command, part, ring_row)
         except BaseException:
             self._must_reset = True
             if self._pool is not None and self._pool.is_closed:
@@ -409,9 +435,33 @@ class FastParallelEnvironment(AlfEnvironment):
         if now > self._next_look:
             self._look(now)
 
-    def _end_copies(self) -> None:
+    def _end_non_finite(self, command: int, part: int, ring_row: int) -> None:
+        """End the episodes of environments that were reset because of NaN or infinity, where they were left.
+
+        What ``WorkerPool._end_episodes`` says of lost steps holds here, too.
+        """
+        first, num_envs = 0, self._num_envs
+        if part != ALL_PARTS:
+            num_envs //= self._num_parts
+            first = part * num_envs
+        notes = self._views.reset_notes[first : first + num_envs]
+        if not notes[:, 0].any():
+            return
+        per_env = self._specs.rows_per_env
+        for index in np.flatnonzero(notes[:, 0]):
+            told = notes[index].tobytes().rstrip(b"\0").decode(errors="replace")
+            notes[index] = 0
+            self._non_finite.take(told)
+            rows = np.arange(per_env) + (first + int(index)) * per_env
+            before = self._views.step_type[ring_row - 1]  # row -1 is the one before row 0
+            rows = rows[before[rows] != LAST]
+            if command == STEP and len(rows):
+                before[rows] = LAST
+                self._interrupted.append(first + int(index))
+                self._end_copies(rows.tolist())
+
+    def _end_copies(self, rows: list[int]) -> None:
         """Let time steps that were returned as copies become LAST where those in shared memory have."""
-        rows, self._pool.ended_rows = self._pool.ended_rows, []
         part_size = self._batch_size // self._num_parts
         for row in rows if self._ring.copies else ():
             self._returned[row // part_size][row % part_size] = LAST
@@ -513,11 +563,11 @@ class FastParallelEnvironment(AlfEnvironment):
     def steps_in_background(self) -> bool:
         """Whether workers step all environments, so that this process can do something else meanwhile.
 
-        Not where lost workers are replaced: the time step that a lost step sets out from becomes LAST, so it must not
-        be stored before that step has been made.
+        Not where lost workers are replaced, or environments are reset because of NaN or infinity: the time step that
+        such a step sets out from becomes LAST, so it must not be stored before that step has been made.
         """
         in_workers = self.placement.num_workers > 0 and not self.placement.main_steps
-        return in_workers and self._options.on_worker_death == "raise"
+        return in_workers and self._options.on_worker_death == "raise" and not self._non_finite.resets
 
     @property
     def num_tasks(self) -> int:
@@ -536,10 +586,11 @@ class FastParallelEnvironment(AlfEnvironment):
 
     @property
     def interrupted_envs(self) -> list[int]:
-        """Environments whose episodes were cut off by the loss of their worker; reading empties the list."""
-        if self._pool is None:
-            return []
-        indices, self._pool.interrupted = self._pool.interrupted, []
+        """Environments whose episodes were cut off, by the loss of their worker or NaN; reading empties the list."""
+        indices, self._interrupted = self._interrupted, []
+        if self._pool is not None:
+            indices += self._pool.interrupted
+            self._pool.interrupted = []
         return indices
 
     @property

@@ -17,9 +17,12 @@ import alf.environments.suite_gym as suite_gym
 import alf.environments.suite_native as suite_native
 import alf.environments.thread_environment as thread_environment
 from alf.config_util import configurable, get_inoperative_configs, get_operative_configs
+from alf.environments._non_finite import NonFinitePolicy
 from alf.environments.alf_environment import AlfEnvironment
 
 logger = logging.getLogger(__name__)
+
+_RESET_WINDOW_SECONDS = 600.0  # for environments outside of a pool, which has its own
 
 
 class UnwrappedEnvChecker:
@@ -71,6 +74,8 @@ def create_environment(
     num_workers: int | None = None,
     num_parts: int | None = None,
     native: bool | str = "auto",
+    on_non_finite: str = "raise",
+    max_non_finite_resets: int = 10,
 ) -> AlfEnvironment:
     """Return a batched, tensor based environment.
 
@@ -103,6 +108,10 @@ def create_environment(
         native: whether one native batch takes the place of Gymnasium's classic-control environments, with equal
             results (see ``suite_native``). ``"auto"``: where there is one that can do all that is configured; True:
             always, else an error; False: never. Evaluation and play always use Gymnasium, which can render.
+        on_non_finite: what is done where a reward or an observation is NaN or infinite: ``"raise"`` or ``"reset"``. A
+            reset environment's episode ends at the time step before, and nothing is learned from the bad one. What
+            makes a batch by itself (``env_load_fn.batched``) is reset as a whole.
+        max_non_finite_resets: number of such resets within ten minutes after which it raises all the same.
     Raises:
         ValueError: if a count is smaller than 1, ``batch_size_per_env`` does not divide the batch, or ``native`` is
             True and there is no such batch.
@@ -125,6 +134,10 @@ def create_environment(
             )
         env_load_fn = functools.partial(alf_wrappers.MultitaskWrapper.load, env_load_fn)
 
+    policy = NonFinitePolicy(on_non_finite, max_non_finite_resets, _RESET_WINDOW_SECONDS, "create_environment")
+    # Only where it is asked for: else what FastParallelEnvironment is configured with holds.
+    resets = dict(on_non_finite="reset", max_non_finite_resets=max_non_finite_resets) if policy.resets else {}
+
     plan = None
     if not for_evaluation and (native is True or not nonparallel):
         pooled = _asked_of_pool(
@@ -146,8 +159,10 @@ def create_environment(
             num_environments,
             batch_size_per_env,
             parallel_environment_ctor,
-            start_serially,
-            torch_num_threads_per_env,
+            policy,
+            start_serially=start_serially,
+            torch_num_threads_per_env=torch_num_threads_per_env,
+            **resets,
         )
         seeds = seed if seed is not None else random.randint(0, 2**31 - 1)
     elif num_environments == 1 and (nonparallel or for_evaluation):
@@ -156,6 +171,7 @@ def create_environment(
             env = alf_wrappers.BatchedTensorWrapper(constructor())
         else:
             env = thread_environment.ThreadEnvironment(constructor)
+        env = _with_resets(env, policy)
         seeds = seed if seed is not None else random.randint(0, 2**31 - 1)
     else:
         extra = {}
@@ -172,6 +188,11 @@ def create_environment(
         if num_parts is not None and not for_evaluation:
             if "num_parts" in inspect.signature(parallel_environment_ctor).parameters:
                 extra["num_parts"] = num_parts
+        if resets and "on_non_finite" not in inspect.signature(parallel_environment_ctor).parameters:
+            raise ValueError(
+                f"create_environment.on_non_finite='reset': {parallel_environment_ctor.__name__} cannot reset a single "
+                "environment. Use FastParallelEnvironment, or leave on_non_finite out."
+            )
         _warn_about_cores(num_environments, num_workers)
         env = parallel_environment_ctor(
             [functools.partial(env_load_fn, env_name)] * (num_environments + num_spare_envs),
@@ -179,6 +200,7 @@ def create_environment(
             flatten=flatten,
             num_spare_envs_for_reload=num_spare_envs,
             torch_num_threads_per_env=torch_num_threads_per_env,
+            **resets,
             **extra,
         )
         seeds = _seeds(seed, num_environments)
@@ -254,23 +276,25 @@ def _warn_about_cores(num_environments: int, num_workers: int | None) -> None:
         )
 
 
+def _with_resets(env: AlfEnvironment, policy: NonFinitePolicy) -> AlfEnvironment:
+    return alf_wrappers.NonFiniteReset(env, policy) if policy.resets else env
+
+
 def _native_batch(
     env_load_fn: Callable,
     env_name: str,
     num_environments: int,
     batch_size_per_env: int | None,
     parallel_environment_ctor: Callable,
-    start_serially: bool,
-    torch_num_threads_per_env: int,
+    policy: NonFinitePolicy,
+    **pool_options: Any,
 ) -> AlfEnvironment:
     """Return one native batch, or several in processes of their own."""
     if batch_size_per_env is None or batch_size_per_env == num_environments:
-        return env_load_fn(env_name, batch_size=num_environments)
+        return _with_resets(env_load_fn(env_name, batch_size=num_environments), policy)
     constructor = functools.partial(env_load_fn, env_name, batch_size=batch_size_per_env)
     return parallel_environment_ctor(
-        [constructor] * (num_environments // batch_size_per_env),
-        start_serially=start_serially,
-        torch_num_threads_per_env=torch_num_threads_per_env,
+        [constructor] * (num_environments // batch_size_per_env), **pool_options
     )
 
 

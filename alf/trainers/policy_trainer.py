@@ -15,7 +15,7 @@ from absl import logging
 from alf import progress, summary
 from alf.algorithms.config import TrainerConfig
 from alf.config_helpers import get_data_transformer, get_env, random_seed
-from alf.environments.fast_parallel_environment import WorkerDiedError
+from alf.environments.fast_parallel_environment import TooManyResetsError, WorkerDiedError
 from alf.trainers import _disk_space, _run_directory, _unroll_process
 from alf.trainers._player import play  # noqa: F401  (public here)
 from alf.trainers._progress_view import ProgressView, told_duration
@@ -155,8 +155,8 @@ class Trainer(abc.ABC):
                 with self._profiled():
                     self._loop(signals)
                 finished = True
-            except WorkerDiedError:
-                # The environments are gone, and what was learned up to then is not.
+            except (TooManyResetsError, WorkerDiedError):
+                # The environments are of no more use, and what was learned up to then is.
                 self._save_checkpoint(told=True)
                 raise
             finally:

@@ -1,4 +1,4 @@
-"""Steps whose worker process was lost: nothing is learned from the time step before to the one after."""
+"""Steps that were lost, with their worker or because they were not finite: nothing is learned across the gap."""
 
 import functools
 import os
@@ -36,20 +36,37 @@ class EndsItsProcess(AlfEnvironmentBaseWrapper):
         return super()._step(action)
 
 
-def load(marker, num_steps, env_id=0):
+class Diverges(AlfEnvironmentBaseWrapper):
+    """An environment whose reward is NaN at a step."""
+
+    def __init__(self, env, num_steps, marker):
+        super().__init__(env)
+        self._left = num_steps
+
+    def _step(self, action):
+        self._left -= 1
+        time_step = super()._step(action)
+        return time_step._replace(reward=time_step.reward * float("nan")) if self._left == 0 else time_step
+
+
+def load(breaks, marker, num_steps, env_id=0):
     env = suite_gym.load("CartPole-v1", env_id=env_id, max_episode_steps=6)
-    return EndsItsProcess(env, num_steps, marker) if env_id == 2 else env
+    return breaks(env, num_steps, marker) if env_id == 2 else env
 
 
-@pytest.fixture
-def pool(tmp_path):
-    """Return a function that makes a pool in which the process of environment 2 ends once."""
+@pytest.fixture(params=[{"breaks": EndsItsProcess, "num_workers": 2, "on_worker_death": "restart"},
+                        {"breaks": Diverges, "num_workers": 2, "on_non_finite": "reset"},
+                        {"breaks": Diverges, "num_workers": 0, "on_non_finite": "reset"}],
+                ids=["lost worker", "NaN from a worker", "NaN in this process"])
+def pool(request, tmp_path):
+    """Return a function that makes a pool in which a step of environment 2 is lost."""
     made = []
+    options = dict(request.param)
+    breaks = options.pop("breaks")
 
     def make(num_steps, **kwargs):
         marker = pathlib.Path(tmp_path, "ended")
-        env = FastParallelEnvironment([functools.partial(load, marker, num_steps)] * 4, num_workers=2,
-                                      on_worker_death="restart", **kwargs)
+        env = FastParallelEnvironment([functools.partial(load, breaks, marker, num_steps)] * 4, **options, **kwargs)
         made.append(env)
         env.seed(7)
         return env

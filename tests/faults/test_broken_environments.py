@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 CONF = pathlib.Path(__file__).parent / "confs" / "broken_env_conf.py"
+DIVERGES = pathlib.Path(__file__).parent / "confs" / "non_finite_env_conf.py"
 
 
 @pytest.mark.parametrize("kind, num_workers, words", [
@@ -32,3 +33,32 @@ def test_space_without_tensors_is_told(commands, tmp_path):
     for word in ("note", "Text"):
         assert word in command.stderr
     assert "Traceback" not in command.stderr
+
+
+def train_diverging(commands, root_dir, kind, *settings):
+    params = [f"_CONFIG._USER.kind={kind!r}", *settings]
+    return commands.run("train", "--conf", DIVERGES, "--root_dir", root_dir,
+                        *[word for param in params for word in ("--conf_param", param)])
+
+
+@pytest.mark.parametrize("place", ["num_workers=0", "num_workers=2", "nonparallel=True"])
+def test_training_outlives_a_reward_that_is_not_finite(commands, tmp_path, place):
+    command = train_diverging(commands, tmp_path / "run", "once", f"create_environment.{place}",
+                              "create_environment.on_non_finite='reset'")
+    assert command.code == 0, command.stderr
+    # Its step 20: one told what `info` holds, 19 are of training, which besides counts two that began episodes.
+    who = "env_id 1" if place == "nonparallel=True" else "environment 1"
+    for word in (who, "reward: expected a finite number, got", "nan", "step 21", "It is reset"):
+        assert word in command.stderr, command.stderr
+    command.assert_nobody_left()
+
+
+def test_rewards_that_are_not_finite_again_and_again_end_training_with_what_it_learned(commands, tmp_path):
+    command = train_diverging(commands, tmp_path / "run", "again", "create_environment.num_workers=2",
+                              "create_environment.on_non_finite='reset'", "create_environment.max_non_finite_resets=1")
+    assert command.code == 1, command.stderr
+    for word in ("It is not reset: there were 1 resets within the last 600 seconds", "saved iteration"):
+        assert word in command.stderr, command.stderr
+    command.assert_nobody_left()
+    again = train_diverging(commands, tmp_path / "run", "once", "create_environment.on_non_finite='reset'")
+    assert again.code == 0 and "resumed from iteration" in again.stderr, again.stderr

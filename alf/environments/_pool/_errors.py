@@ -28,6 +28,10 @@ class NonFiniteError(ValueError):
     blames_caller: bool = False
 
 
+class TooManyResetsError(NonFiniteError):
+    """Environments returned NaN or infinity more often than they may be reset."""
+
+
 class RemoteTraceback(Exception):
     """The traceback of an exception raised in another process; printed as the cause of the exception."""
 

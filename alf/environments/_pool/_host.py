@@ -13,6 +13,7 @@ from alf.environments._pool._errors import NonFiniteError, describe
 from alf.environments._pool._latency import LatencySampler
 from alf.environments._pool._segment import Specs, Views
 from alf.environments._pool._twin import UNWRITTEN
+from alf.environments._rows import Rows
 
 
 class Share(NamedTuple):
@@ -33,6 +34,8 @@ class Host:
         backend: ``"native"`` or ``"python"``: what does the bookkeeping of rows and makes plain steps.
         interrupted: whether these environments replace others that were lost: then the first ``step`` of each part
             begins new episodes.
+        resets_non_finite: whether an environment that returns NaN or infinity is reset, and writes FIRST instead. Why
+            is noted for the main process, which ends its episode at the time step before.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Host:
         views: Views,
         backend: str,
         interrupted: bool = False,
+        resets_non_finite: bool = False,
     ):
         self._envs = envs
         self._shares = shares
@@ -54,6 +58,7 @@ class Host:
         self.num_ring_rows = len(self._rows)
         self._per_env = specs.rows_per_env
         self._interrupted = set(range(len(shares))) if interrupted else set()
+        self._resets_non_finite = resets_non_finite
         self._latency = LatencySampler(views.step_seconds)
         self._parts = [(*self._rows_of(share), self._bind(share)) for share in shares]
         self.step_count = 0
@@ -69,7 +74,10 @@ class Host:
         read_actions = _action_reader(self._specs.action, self._views.actions, batched)
         is_measured = self._latency.is_due
         if batched:
-            steps = [(self._envs[i].step_into_batch, i * self._per_env, (i + 1) * self._per_env) for i in indices]
+            steps = [
+                (self._guarded(i, self._envs[i].step_into_batch), i * self._per_env, (i + 1) * self._per_env)
+                for i in indices
+            ]
 
             def step_batched(ring_row: int) -> None:
                 times = [time.monotonic()]
@@ -82,7 +90,7 @@ class Host:
             return step_batched
 
         envs = [self._envs[i] for i in indices]
-        steps = [env.step_into for env in envs]
+        steps = [self._guarded(i, env.step_into) for i, env in zip(indices, envs)]
 
         def step_measured(ring_row: int) -> None:
             rows, times = all_rows[ring_row], [time.monotonic()]
@@ -121,9 +129,7 @@ class Host:
             self._reset_envs(part, ring_row)
         else:
             step_envs(ring_row)
-        bad = self._keeper.finish(ring_row, start, stop)
-        if bad is not None:
-            raise self._non_finite(ring_row, *bad)
+        self._finish(ring_row, start, stop)
         self.step_count += 1
 
     def reset(self, part: int, ring_row: int) -> None:
@@ -131,18 +137,51 @@ class Host:
         start, stop = self._rows_of(self._shares[part])
         self._keeper.begin(ring_row, start, stop)  # actions are not used: whether they are finite does not matter
         self._reset_envs(part, ring_row)
-        bad = self._keeper.finish(ring_row, start, stop)
-        if bad is not None:
-            raise self._non_finite(ring_row, *bad)
+        self._finish(ring_row, start, stop)
 
     def _reset_envs(self, part: int, ring_row: int) -> None:
         self._interrupted.discard(part)
-        rows = self._rows[ring_row]
         for index in range(self._shares[part].start, self._shares[part].stop):
-            if self._specs.batched:
-                self._envs[index].reset_into_batch(rows, index * self._per_env, (index + 1) * self._per_env)
-            else:
-                self._envs[index].reset_into(rows, index)
+            self._guarded(index, self._reset_env)(self._rows[ring_row], index)
+
+    def _reset_env(self, rows: Rows, index: int) -> None:
+        if self._specs.batched:
+            self._envs[index].reset_into_batch(rows, index * self._per_env, (index + 1) * self._per_env)
+        else:
+            self._envs[index].reset_into(rows, index)
+
+    # --- NaN and infinity ---
+
+    def _finish(self, ring_row: int, start: int, stop: int) -> None:
+        """Do the bookkeeping of rows that have been written, and see to NaN and infinity in them."""
+        while (bad := self._keeper.finish(ring_row, start, stop)) is not None:
+            error = self._non_finite(ring_row, *bad)
+            self._begin_anew(error.env_index, self._rows[ring_row], error, str(error))
+
+    def _guarded(self, index: int, write: Callable) -> Callable:
+        """Return ``write``, which writes into rows; where it finds NaN or infinity itself, its environment is reset."""
+        if not self._resets_non_finite:
+            return write
+
+        def guarded(rows: Rows, *arguments: Any) -> None:
+            try:
+                write(rows, *arguments)
+            except NonFiniteError as error:
+                self._begin_anew(index, rows, error, f"environment {index}, step {self.step_count + 1}: {error}")
+
+        return guarded
+
+    def _begin_anew(self, index: int, rows: Rows, error: NonFiniteError, told: str) -> None:
+        """Reset an environment that returned NaN or infinity, and note ``told`` of it; or raise the error.
+
+        An environment that does so again in the same step is beyond help.
+        """
+        note = self._views.reset_notes[index]
+        if not self._resets_non_finite or error.blames_caller or note[0]:
+            raise error
+        text = told.encode()[: len(note)]
+        note[: len(text)] = np.frombuffer(text, np.uint8)
+        self._reset_env(rows, index)
 
     def unfinished(self, part: int, ring_row: int) -> int:
         """Return the first environment of ``part`` that has not written time step ``ring_row``, or -1."""

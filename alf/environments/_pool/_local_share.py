@@ -22,6 +22,7 @@ class LocalShare:
         specs: specs of one environment.
         backend: ``"native"`` or ``"python"``.
         first_env: environment 0, if it exists already.
+        resets_non_finite: see :class:`Host`.
     """
 
     def __init__(
@@ -32,11 +33,13 @@ class LocalShare:
         specs: Specs,
         backend: str,
         first_env: Any = None,
+        resets_non_finite: bool = False,
     ):
         self._shares = shares
         self._parts = {part: (part,) for part in range(len(shares))} | {ALL_PARTS: tuple(range(len(shares)))}
         self._specs = specs
         self._backend = backend
+        self._resets_non_finite = resets_non_finite
         self._host: Host | None = None
         self._spares: Spares | None = None
         self.envs: dict[int, Any] = {}
@@ -55,7 +58,14 @@ class LocalShare:
 
     def attach(self, views: Views) -> None:
         """Use these shared blocks from now on."""
-        self._host = Host(self.envs, self._shares, self._specs, views, self._backend)
+        self._host = Host(
+            self.envs,
+            self._shares,
+            self._specs,
+            views,
+            self._backend,
+            resets_non_finite=self._resets_non_finite,
+        )
 
     def run(self, command: int, part: int, ring_row: int) -> None:
         """Step or reset the environments of ``part`` (or of all parts) and write time step ``ring_row``.

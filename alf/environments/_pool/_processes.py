@@ -51,6 +51,7 @@ class PoolOptions(NamedTuple):
     restart_window_seconds: float
     step_timeout_seconds: float
     reset_timeout_seconds: float
+    resets_non_finite: bool  # whether environments that return NaN or infinity are reset
 
 
 class _Entry(NamedTuple):
@@ -148,6 +149,7 @@ class WorkerProcesses:
             stack_file=self._stack_file,
             output=self._output.ends,
             interrupted=interrupted,
+            resets_non_finite=options.resets_non_finite,
             progress=progress.get_all_progresses(),
             random_seed=_derived_seed(worker, self._num_replaced),
         )

@@ -1,4 +1,4 @@
-"""RestartBudget: how often lost workers may be replaced before something is taken to be wrong for good."""
+"""RestartBudget: how often something may be begun anew before it is taken to be wrong for good."""
 
 from __future__ import annotations
 
@@ -14,12 +14,20 @@ class RestartBudget:
         max_restarts: 0 or more.
         window_seconds: length of the window.
         clock: returns seconds that never go back.
+        told: what is counted, and the argument that limits it, for :meth:`describe`.
     """
 
-    def __init__(self, max_restarts: int, window_seconds: float, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        max_restarts: int,
+        window_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        told: tuple[str, str] = ("restarts", "max_restarts"),
+    ):
         self._max_restarts = max_restarts
         self._window_seconds = window_seconds
         self._clock = clock
+        self._told = told
         self._times: collections.deque[float] = collections.deque()
         self.num_restarts = 0  # ever
 
@@ -36,7 +44,8 @@ class RestartBudget:
 
     def describe(self) -> str:
         """Return how much is used up, in words."""
+        what, limit = self._told
         return (
-            f"{len(self._times)} restarts within the last {self._window_seconds:.0f} seconds, of "
-            f"max_restarts={self._max_restarts} allowed"
+            f"{len(self._times)} {what} within the last {self._window_seconds:.0f} seconds, of "
+            f"{limit}={self._max_restarts} allowed"
         )

@@ -13,6 +13,7 @@ import alf.nest as nest
 from alf.environments._pool._latency import NUM_SAMPLES
 from alf.environments._rows import Rows, leaf_layout
 
+NOTE_BYTES = 256  # of what is told of an environment that was reset
 _ALIGNMENT = 64  # one cache line: hosts that write neighbouring blocks do not share a line
 
 
@@ -179,7 +180,9 @@ class Layout:
         self._observation = [self._ring(shape, dtype) for shape, dtype in observation]
         self._prev_action = [self._ring(shape, dtype) for shape, dtype in action]
         self._env_info = [self._ring(shape, dtype) for shape, dtype in env_info]
-        self._step_seconds = self._place((NUM_SAMPLES, batch_size // specs.rows_per_env), np.float32)
+        num_envs = batch_size // specs.rows_per_env
+        self._step_seconds = self._place((NUM_SAMPLES, num_envs), np.float32)
+        self._reset_notes = self._place((num_envs, NOTE_BYTES), np.uint8)
 
     def _place(self, shape: tuple[int, ...], dtype: Any) -> Place:
         return self._put(Place.contiguous(self._num_bytes, shape, dtype))
@@ -209,6 +212,7 @@ class Layout:
             prev_action=[segment.array(place) for place in self._prev_action],
             env_info=[segment.array(place) for place in self._env_info],
             step_seconds=segment.array(self._step_seconds),
+            reset_notes=segment.array(self._reset_notes),
         )
 
 
@@ -223,6 +227,7 @@ class Views(NamedTuple):
     prev_action: list[np.ndarray]  # [R, B, ...]
     env_info: list[np.ndarray]  # [R, B, ...]
     step_seconds: np.ndarray  # float32 [NUM_SAMPLES, num_envs]: how long sampled steps of environments took, or 0
+    reset_notes: np.ndarray  # uint8 [num_envs, NOTE_BYTES]: why an environment was reset, or zeros
 
     def rows(self, ring_row: int) -> Rows:
         """Return the columns that environments write for time step ``ring_row`` of the ring."""

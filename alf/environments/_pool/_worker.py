@@ -83,6 +83,7 @@ class WorkerSetup(NamedTuple):
     stack_file: StackFile
     output: tuple[SharedFd, SharedFd]  # where standard output and standard error go
     interrupted: bool  # this worker replaces one that was lost
+    resets_non_finite: bool  # see Host
     progress: dict
     random_seed: int  # for the global generators of this process
 
@@ -248,7 +249,15 @@ class _Worker:
         setup = self._setup
         layout = Layout(setup.specs, batch_size, num_ring_rows)
         views = layout.views(setup.data.attach(layout.num_bytes))
-        self._host = Host(self._envs, setup.shares, setup.specs, views, setup.backend, setup.interrupted)
+        self._host = Host(
+            self._envs,
+            setup.shares,
+            setup.specs,
+            views,
+            setup.backend,
+            setup.interrupted,
+            setup.resets_non_finite,
+        )
 
     def _do_call_all(self, name: str, args: tuple, kwargs: dict) -> list:
         return [call_env(env, name, args, kwargs) for env in self._envs.values()]

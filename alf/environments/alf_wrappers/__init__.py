@@ -14,6 +14,7 @@ from alf.environments.alf_wrappers._episodes import (
     RandomFirstEpisodeLength,
     TimeLimit,
 )
+from alf.environments.alf_wrappers._non_finite_reset import NonFiniteReset
 from alf.environments.alf_wrappers._observations import (
     ActionObservationWrapper,
     GoalReplayEnvWrapper,
@@ -32,6 +33,7 @@ __all__ = [
     "GoalReplayEnvWrapper",
     "MultitaskWrapper",
     "NonEpisodicAgent",
+    "NonFiniteReset",
     "NormalizedActionWrapper",
     "PerformanceProfiler",
     "RandomFirstEpisodeLength",

@@ -9,6 +9,7 @@ import torch
 
 import alf.nest as nest
 from alf.data_structures import TimeStep
+from alf.environments._non_finite import check_finite
 from alf.environments._rows import FIRST, Rows, action_splitter, to_numpy
 from alf.environments.alf_environment import AlfEnvironment
 from alf.environments.alf_wrappers._base import AlfEnvironmentBaseWrapper
@@ -68,6 +69,7 @@ class BatchedTensorWrapper(TensorWrapper):
         return 1
 
     def _batch(self, time_step: TimeStep) -> TimeStep:
+        check_finite(time_step, f"the environment ({type(self._env).__name__})")
         return nest.map_structure(lambda leaf: torch.as_tensor(leaf).unsqueeze(0), time_step)
 
     def _reset(self) -> TimeStep:

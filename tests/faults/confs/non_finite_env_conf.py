@@ -1,0 +1,41 @@
+"""Environments of which number 1 returns a reward that is NaN, once or at every 20th step, as `kind` says."""
+
+import gymnasium
+import numpy as np
+
+import alf
+from alf.environments.suite_gym import wrap_env
+from alf.examples import ppo_conf  # noqa: F401
+
+kind = alf.define_config("kind", "once")
+
+
+class Diverges(gymnasium.Env):
+    """Observation of shape (3,), two actions; episodes of 7 steps, each with the reward 1."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (3, ), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, env_id):
+        self._env_id = env_id
+        self._num_steps = self._t = 0
+
+    def reset(self, *, seed=None, options=None):
+        self._t = 0
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        self._num_steps += 1
+        self._t += 1
+        bad = self._env_id == 1 and (self._num_steps == 20 or (kind == "again" and self._num_steps % 20 == 0))
+        return np.full(3, 0.1, np.float32), np.nan if bad else 1.0, False, self._t == 7, {}
+
+
+def load_diverging(environment_name, env_id=1):
+    """Return the environment."""
+    return wrap_env(Diverges(env_id), env_id=env_id)
+
+
+alf.config("create_environment", env_load_fn=load_diverging, num_parallel_environments=2)
+alf.config("Agent", optimizer=alf.optimizers.Adam(lr=1e-2))
+alf.config("TrainerConfig", unroll_length=8, mini_batch_size=8, num_updates_per_train_iter=1, num_iterations=8)

@@ -14,7 +14,12 @@ from typing import Any, Callable, List, Optional, Tuple, Union
 import torch
 
 from alf.algorithms._actor_critic.action_box import ActionBox
-from alf.algorithms._actor_critic.action_values import action_gradient, minus_value_of_action, pessimistic_value
+from alf.algorithms._actor_critic.action_values import (
+    action_gradient,
+    minus_value_of_action,
+    pessimistic_value,
+    weights_fixed,
+)
 from alf.algorithms.config import TrainerConfig
 from alf.algorithms.off_policy_algorithm import OffPolicyAlgorithm
 from alf.algorithms.one_step_loss import OneStepTDLoss
@@ -258,7 +263,8 @@ class DdpgAlgorithm(OffPolicyAlgorithm):
         action, actor_state = self._actor_network(observation, state.actor)
         # The graph from the action to its value ends at the action, so that its gradient stops there.
         leaf = map_structure(lambda a: a.detach().requires_grad_(), action)
-        q_values, _ = self._critic_networks((observation, leaf), state.critics)
+        with weights_fixed(self._critic_networks):
+            q_values, _ = self._critic_networks((observation, leaf), state.critics)
         value = self._value_for_actor(q_values)
         if self._reward_weights is not None:
             value = value @ self._reward_weights

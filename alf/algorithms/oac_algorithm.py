@@ -6,7 +6,7 @@ import torch
 import torch.distributions as td
 
 from alf.algorithms._actor_critic.action_kind import check_continuous
-from alf.algorithms._actor_critic.action_values import action_gradient
+from alf.algorithms._actor_critic.action_values import action_gradient, weights_fixed
 from alf.algorithms._actor_critic.optimism import optimistic_shift
 from alf.algorithms.config import TrainerConfig
 from alf.algorithms.sac_algorithm import SacAlgorithm, SacState
@@ -130,7 +130,8 @@ class OacAlgorithm(SacAlgorithm):
             means = prepare_critic_action([normal.loc for normal in normals])
             action = structure.unflatten(
                 [dist_transform_action(mean, leaf) for mean, leaf in zip(means, leaves, strict=True)])
-            values, _ = self._critic_networks((observation, action), state=state.critics)
+            with weights_fixed(self._critic_networks):
+                values, _ = self._critic_networks((observation, action), state=state.critics)
             gradients = action_gradient(self._upper_bound(values), means)
         scales = [normal.scale for normal in normals]
         shifts = optimistic_shift(gradients, scales, self._explore_delta)

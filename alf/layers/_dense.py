@@ -4,10 +4,10 @@ from typing import Any, Callable, Dict, Optional
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 
 from alf.config_util import configurable
 from alf.layers._initialization import init_bias, init_weight, make_parameter, none_if_identity
+from alf.utils.linear import linear, parallel_linear
 from alf.utils.math_ops import identity
 
 
@@ -100,7 +100,7 @@ class FC(nn.Module):
         """Return ``[..., output_size]`` for ``inputs`` ``[..., input_size]``."""
         # `self._weight` would go through nn.Module.__getattr__, which costs as much as the bias addition.
         parameters = self._parameters
-        y = F.linear(inputs, parameters["_weight"], parameters["_bias"])
+        y = linear(inputs, parameters["_weight"], parameters["_bias"])
         if self._is_normalized:
             return self.finish(y)
         activation = self._activation
@@ -192,23 +192,14 @@ class ParallelFC(nn.Module):
         Raises:
             ValueError: for other shapes.
         """
-        n = self._n
-        if inputs.ndim == 2:
-            x = inputs.t().expand(n, *inputs.shape[::-1])
-        elif inputs.ndim == 3 and inputs.shape[1] == n:
-            x = inputs.permute(1, 2, 0)
-        else:
-            raise ValueError(f"ParallelFC: expected inputs of shape [B, {n}, {self._input_size}] or "
+        if inputs.ndim != 2 and (inputs.ndim != 3 or inputs.shape[1] != self._n):
+            raise ValueError(f"ParallelFC: expected inputs of shape [B, {self._n}, {self._input_size}] or "
                              f"[B, {self._input_size}], got {list(inputs.shape)}.")
-        # With the batch last, the gradient of the weight is laid out as the weight is: autograd need not copy it.
-        weight, bias = self._parameters["_weight"], self._parameters["_bias"]
-        y = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)
-        activation = self._activation
-        if self._is_normalized:
-            y = self._normalize(y.permute(2, 0, 1))
-            return y if activation is None else activation(y)
-        # The activation comes before the permutation: autograd pays dearly for in-place work on a view.
-        return (y if activation is None else activation(y)).permute(2, 0, 1)
+        weight, bias, activation = self._parameters["_weight"], self._parameters["_bias"], self._activation
+        if not self._is_normalized:
+            return parallel_linear(inputs, weight, bias, identity if activation is None else activation)
+        y = self._normalize(parallel_linear(inputs, weight, bias))
+        return y if activation is None else activation(y)
 
     def _normalize(self, y: torch.Tensor) -> torch.Tensor:
         flat = y.reshape(y.shape[0], -1)

@@ -90,8 +90,14 @@ class NestConcat(NestCombiner):
         return self._combine_flat(tensors)
 
     def _combine_flat(self, tensors):
+        if len(tensors) == 1:
+            return tensors[0]
         dim = self._dim if self._dim < 0 else self._dim + self._batch_dims
-        return torch.cat(tensors, dim=dim) if len(tensors) > 1 else tensors[0]
+        if self._batch_dims == 1 or any(tensor.stride(1) for tensor in tensors):
+            return torch.cat(tensors, dim=dim)
+        # All networks have the same input: it is put together once, and they see that they share it.
+        once = torch.cat([tensor.select(1, 0) for tensor in tensors], dim=dim if dim < 0 else dim - 1)
+        return once.unsqueeze(1).expand(-1, tensors[0].shape[1], *once.shape[1:])
 
     def make_parallel(self, n: int) -> "NestConcat":
         """Return the combiner for tensors ``[B, n, ...]``."""

@@ -4,9 +4,9 @@ from typing import Callable, Optional
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 
 from alf.utils import common
+from alf.utils.linear import linear, parallel_linear
 from alf.utils.math_ops import identity
 
 
@@ -66,9 +66,7 @@ class NoisyDense(nn.Module):
         return self._activation(y)
 
     def _linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        if self._n is None:
-            return F.linear(x, weight, bias)
-        return torch.baddbmm(bias.unsqueeze(1), x.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)
+        return linear(x, weight, bias) if self._n is None else parallel_linear(x, weight, bias)
 
     def make_parallel(self, n: int) -> "NoisyDense":
         """Return ``n`` such layers, with parameters of their own, as one."""

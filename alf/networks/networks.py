@@ -4,12 +4,12 @@ from typing import Any, Callable, Dict, Optional, Tuple, Union
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 
 from alf.config_util import configurable
 from alf.layers import FC, make_parallel_spec, run_with_autocast
 from alf.networks.network import Network, wrap_as_network
 from alf.tensor_specs import NestedTensorSpec, TensorSpec
+from alf.utils.linear import linear
 from alf.utils.math_ops import identity
 
 
@@ -313,8 +313,8 @@ class NoisyFC(Network):
             noise_in = torch.where(draws_new, _scaled_noise(noise_in), noise_in)
             noise_out = torch.where(draws_new, _scaled_noise(noise_out), noise_out)
         # (std * noise_out noise_in^T) x, without a weight for each sample.
-        y = F.linear(input, self.weight, self.bias)
-        y = y + noise_out * (F.linear(noise_in * input, self._weight_std) + self._bias_std)
+        y = linear(input, self.weight, self.bias)
+        y = y + noise_out * linear(noise_in * input, self._weight_std, self._bias_std)
         return self._mean.finish(y), (noise_in, noise_out)
 
 

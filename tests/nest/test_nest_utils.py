@@ -55,6 +55,14 @@ def test_parallel_combiner_combines_each_of_n(make):
     torch.testing.assert_close(make().make_parallel(5)(tensors), expected)
 
 
+@pytest.mark.parametrize("dim", [-1, 0])
+def test_parallel_concat_of_one_input_for_all_is_made_once(dim):
+    single = [torch.randn(3, 2), torch.randn(3, 2)]
+    combined = utils.NestConcat(dim=dim).make_parallel(5)([x.unsqueeze(1).expand(-1, 5, -1) for x in single])
+    torch.testing.assert_close(combined, torch.cat(single, -1).unsqueeze(1).expand(-1, 5, -1))
+    assert combined.untyped_storage().nbytes() == 3 * 4 * 4
+
+
 def test_combiner_refuses_an_empty_nest():
     with pytest.raises(ValueError, match="at least one leaf"):
         utils.NestSum()({})

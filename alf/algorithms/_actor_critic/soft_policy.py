@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from alf.algorithms._actor_critic.action_kind import ActionParts, ActionType
-from alf.algorithms._actor_critic.action_values import action_gradient, minus_value_of_action
+from alf.algorithms._actor_critic.action_values import action_gradient, minus_value_of_action, weights_fixed
 from alf.algorithms._actor_critic.entropy_weights import EntropyWeights
 from alf.algorithms._actor_critic.rows import fold
 from alf.data_structures import TimeStep, namedtuple
@@ -95,7 +95,8 @@ class SoftPolicy:
         if with_loss or is_mixed:
             # The graph from the action to its value ends at the action, so that its gradient stops there.
             leaf = map_structure(lambda action: action.detach().requires_grad_(with_loss), continuous)
-            values, _ = self._values(observation, leaf, state.critics)
+            with weights_fixed(self._critic_networks):
+                values, _ = self._values(observation, leaf, state.critics)
             lowest = self._lowest(values)
             if is_mixed:
                 discrete_distribution = self._discrete_distribution(values)

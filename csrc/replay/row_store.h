@@ -29,6 +29,7 @@ struct Node {
     }
     auto parts = plan.cast<py::tuple>();
     node.type = parts[0];
+    if (!PyType_Check(node.type.ptr())) throw py::type_error("plan: expected the class of a nest");
     auto* type = reinterpret_cast<PyTypeObject*>(node.type.ptr());
     node.kind = PyType_IsSubtype(type, &PyDict_Type)    ? kDict
                 : PyType_IsSubtype(type, &PyList_Type) ? kList
@@ -112,7 +113,7 @@ inline void copy(char* to, const char* from, size_t num_bytes) {
     std::memcpy(to, from, 4);
   } else if (num_bytes == 8) {
     std::memcpy(to, from, 8);
-  } else {
+  } else if (num_bytes != 0) {  // tensors without elements have no address, which memcpy must not be given
     std::memcpy(to, from, num_bytes);
   }
 }

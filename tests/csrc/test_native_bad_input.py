@@ -134,6 +134,21 @@ class TestRowStore:
         assert store.append(value, False, None) == -1
         assert not rows.any()
 
+    def test_plan_without_a_class_is_refused(self):
+        rows = torch.zeros(8, 16, dtype=torch.uint8)
+        with pytest.raises(TypeError, match="plan: expected the class of a nest"):
+            replay.RowStore([(rows, 4, 1, False)], [(0, 0, torch.zeros(2))], (0, [0], None),
+                            torch.zeros(3, 2, dtype=torch.int64), 4)
+
+    def test_leaf_without_elements_is_stored_and_read(self):
+        rows = torch.zeros(8, 16, dtype=torch.uint8)
+        leaves = [(0, 0, torch.zeros(0)), (0, 0, torch.zeros(2))]
+        store = replay.RowStore([(rows, 4, 1, False)], leaves, (list, [0, 1], None),
+                                torch.zeros(3, 2, dtype=torch.int64), 4)
+        assert store.append([torch.zeros(2, 0), torch.tensor([[1., 2.], [3., 4.]])], False, None) == 1
+        empty, full = store.read([0, 1], torch.tensor([1, 0]), torch.tensor([0, 0]))
+        assert empty.shape == (2, 0) and full.tolist() == [[3., 4.], [1., 2.]]
+
     def test_positions_and_leaves_that_do_not_exist_are_refused(self):
         store, _ = self.make()
         where = torch.tensor([0])

@@ -134,8 +134,10 @@ class FrameStacker(DataTransformer):
             frames = nest.get_field(observation, field)
             earlier = buffer.get_field(path, env_ids.unsqueeze(1).expand(-1, num_before), before)
             frames = torch.cat([earlier.to(frames.device), frames], dim=1)
-            rows = torch.arange(B, device=frames.device).view(B, 1, 1)
-            stacks = frames[rows, index.to(frames.device)]  # [B, T, stack_size, ...]
+            # Whole frames are copied, which indexing by two tensors would do pixel by pixel.
+            firsts = torch.arange(0, B * frames.shape[1], frames.shape[1], device=frames.device).view(B, 1, 1)
+            rows = (firsts + index.to(frames.device)).flatten()
+            stacks = frames.flatten(0, 1).index_select(0, rows).view(*index.shape, *frames.shape[2:])
             observation = nest.set_field(observation, field, self._merge(stacks, axis, ndim))
         return experience.update_time_step_field("observation", observation)
 

@@ -98,12 +98,12 @@ class NStepReturn(DataTransformer):
         reward, discount, steps = n_step_transition(
             experience.reward, experience.discount, step_types, self._gamma
         )
-        rows = torch.stack([torch.zeros_like(steps), steps], dim=1)  # [B, 2]
-        batch = torch.arange(B, device=rows.device).unsqueeze(1)
+        firsts = torch.arange(0, B * T, T, device=steps.device)
+        rows = torch.stack([firsts, firsts + steps], dim=1).flatten()
 
         def pick(leaf: Tensor) -> Tensor:
             # A state may be stored for the first row only.
-            return leaf if leaf.shape[1] == 1 else leaf[batch, rows]
+            return leaf if leaf.shape[1] == 1 else leaf.flatten(0, 1).index_select(0, rows).unflatten(0, (B, 2))
 
         pairs = {
             field: nest.map_structure(pick, getattr(experience, field))

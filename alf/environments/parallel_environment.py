@@ -35,6 +35,8 @@ class ParallelAlfEnvironment(AlfEnvironment):
         flatten: send flat lists through the pipes, which pickles faster.
         num_spare_envs_for_reload: number of spares.
         torch_num_threads_per_env: number of torch threads of each process.
+        step_timeout_seconds: see :class:`ProcessEnvironment`.
+        reset_timeout_seconds: see there, too.
     Raises:
         ValueError: if the specs of the environments differ.
     """
@@ -47,6 +49,9 @@ class ParallelAlfEnvironment(AlfEnvironment):
         flatten: bool = True,
         num_spare_envs_for_reload: int = 0,
         torch_num_threads_per_env: int = 1,
+        *,
+        step_timeout_seconds: float = 60.0,
+        reset_timeout_seconds: float = 300.0,
     ):
         num_envs = len(env_constructors) - num_spare_envs_for_reload
         if num_envs < 1 or num_spare_envs_for_reload < 0:
@@ -65,6 +70,8 @@ class ParallelAlfEnvironment(AlfEnvironment):
                 flatten=flatten,
                 num_envs=num_envs,
                 torch_num_threads_per_env=torch_num_threads_per_env,
+                step_timeout_seconds=step_timeout_seconds,
+                reset_timeout_seconds=reset_timeout_seconds,
             )
             for i, constructor in enumerate(env_constructors)
         ]

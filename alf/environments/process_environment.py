@@ -16,7 +16,9 @@ import torch
 import alf.nest as nest
 import alf.progress as progress
 from alf.environments._pool._errors import Failure, WorkerDiedError, exit_reason
+from alf.environments._pool._processes import SLICE_SECONDS
 from alf.environments._pool._segment import Specs
+from alf.environments._pool._stack_file import StackFile
 from alf.environments._pool._worker import (
     Constructors,
     build_env,
@@ -24,6 +26,7 @@ from alf.environments._pool._worker import (
     end_with_parent,
     leave_signals_to_main,
 )
+from alf.environments._rows import LAST
 
 _CLOSE_SECONDS = 2.0
 
@@ -33,6 +36,9 @@ class ProcessEnvironment:
 
     Every request is a message through a pipe, so this is for environments whose steps take long, or that must
     not live in the main process. For batches of light environments there is ``FastParallelEnvironment``.
+
+    A process that ends, or does not answer in time and is killed, raises ``WorkerDiedError``, with the Python stack at
+    which it was.
 
     Args:
         env_constructor: callable that returns an AlfEnvironment; ``env_id`` is passed if it takes that
@@ -44,6 +50,8 @@ class ProcessEnvironment:
         torch_num_threads_per_env: number of torch threads of the process.
         start_method: ``"fork"``, ``"spawn"`` or ``"forkserver"``.
         name: name of the process.
+        step_timeout_seconds: time after which the process counts as hanging in a step.
+        reset_timeout_seconds: the same for resets, steps that reset, construction and calls.
     """
 
     def __init__(
@@ -56,6 +64,9 @@ class ProcessEnvironment:
         torch_num_threads_per_env: int = 1,
         start_method: str = "fork",
         name: str = "",
+        *,
+        step_timeout_seconds: float = 60.0,
+        reset_timeout_seconds: float = 300.0,
     ):
         if fast:
             raise ValueError(
@@ -69,6 +80,9 @@ class ProcessEnvironment:
         self._context = multiprocessing.get_context(start_method)
         of = f" of {num_envs}" if num_envs else ""
         self._title = name or f"environment {self._env_id}{of}"
+        self._step_timeout_seconds = step_timeout_seconds
+        self._reset_timeout_seconds = reset_timeout_seconds
+        self._resets_next = True  # whether a step that is asked for now resets
         self._process: Any = None
         self._connection: Any = None
         self._specs: Specs | None = None
@@ -85,6 +99,7 @@ class ProcessEnvironment:
             wait_to_start: whether to wait until the environment has been made; else call :meth:`wait_start`.
         """
         self._connection, theirs = self._context.Pipe()
+        self._stack_file = StackFile()
         arguments = (
             theirs,
             Constructors({0: self._constructor}),
@@ -94,12 +109,13 @@ class ProcessEnvironment:
             os.getpid(),
             threading.current_thread() is threading.main_thread(),
             progress.get_all_progresses(),
+            self._stack_file,
         )
-        self._process = self._context.Process(target=_process_main, args=arguments, name=self._title)
+        self._process = self._context.Process(target=process_main, args=arguments, name=self._title)
         self._process.start()
         theirs.close()
         self._finalizer = multiprocessing.util.Finalize(
-            self, _shut_down, (self._process, self._connection), exitpriority=100
+            self, _shut_down, (self._process, self._connection, self._stack_file), exitpriority=100
         )
         if wait_to_start:
             self.wait_start()
@@ -111,7 +127,7 @@ class ProcessEnvironment:
             Exception: what its constructor raised.
         """
         if self._specs is None:
-            specs, self._time_step_spec = self._receive()
+            specs, self._time_step_spec = self._receive("construct")
             self._specs = Specs(*specs)
 
     def close(self) -> None:
@@ -161,7 +177,7 @@ class ProcessEnvironment:
             self._connection.send_bytes(cloudpickle.dumps((request, payload)))
         except (BrokenPipeError, ConnectionResetError):
             raise self._death() from None
-        promise = Promise(self, is_time_step)
+        promise = Promise(self, request if request != "call" else f"call {payload[0]}", is_time_step)
         self._pending.append(promise)
         return promise() if blocking else promise
 
@@ -170,12 +186,24 @@ class ProcessEnvironment:
         while not promise.is_settled:
             oldest = self._pending.pop(0)
             try:
-                oldest.settle(self._receive(), None)
+                answer = self._receive(oldest.request)
+                oldest.settle(answer, None)
+                if oldest.is_time_step:
+                    self._resets_next = int(self._unflatten(answer).step_type) == LAST
             except Exception as error:  # kept for the caller of that promise
                 oldest.settle(None, error)
 
-    def _receive(self) -> Any:
+    def _receive(self, request: str) -> Any:
+        """Return the answer to the oldest request, which is ``request``."""
+        is_short = request == "step" and not self._resets_next
+        limit = self._step_timeout_seconds if is_short else self._reset_timeout_seconds
+        waited = 0.0
         try:
+            while not self._connection.poll(SLICE_SECONDS):
+                # Counted in slices: time in which this process itself was stopped is not the environment's.
+                waited += SLICE_SECONDS
+                if waited > limit:
+                    raise self._hang(request, waited)
             is_ok, answer = cloudpickle.loads(self._connection.recv_bytes())
         except (EOFError, ConnectionResetError):
             raise self._death() from None
@@ -183,12 +211,24 @@ class ProcessEnvironment:
             raise answer.to_exception(f"the process of {self._title}")
         return answer
 
+    def _hang(self, request: str, waited: float) -> WorkerDiedError:
+        stack = self._stack_file.ask(self._process)
+        self._process.kill()
+        self.close()
+        which = "step" if request == "step" else "reset"
+        return WorkerDiedError(
+            f"ProcessEnvironment: the process {self._process.pid} of {self._title} did not answer for {waited:.0f} "
+            f"seconds at {request} and was killed. If it needs longer, raise {which}_timeout_seconds. It was here:\n"
+            f"{stack}"
+        )
+
     def _death(self) -> WorkerDiedError:
         self._process.join(_CLOSE_SECONDS)
         reason = exit_reason(self._process.exitcode)
+        stack = self._stack_file.take()
         self.close()
         return WorkerDiedError(
-            f"ProcessEnvironment: the process {self._process.pid} of {self._title} {reason}."
+            f"ProcessEnvironment: the process {self._process.pid} of {self._title} {reason}.\n{stack}".rstrip()
         )
 
     def _unflatten(self, leaves: list) -> Any:
@@ -227,12 +267,14 @@ class Promise:
 
     Args:
         owner: the environment that was asked.
+        request: what was asked for, in words.
         is_time_step: whether the answer is a time step, flattened if the owner does so.
     """
 
-    def __init__(self, owner: ProcessEnvironment, is_time_step: bool):
+    def __init__(self, owner: ProcessEnvironment, request: str, is_time_step: bool):
         self._owner = owner
-        self._is_time_step = is_time_step
+        self.request = request
+        self.is_time_step = is_time_step
         self.is_settled = False
         self._answer: Any = None
         self._error: Exception | None = None
@@ -247,10 +289,10 @@ class Promise:
             self._owner._settle(self)
         if self._error is not None:
             raise self._error
-        return self._owner._unflatten(self._answer) if self._is_time_step else self._answer
+        return self._owner._unflatten(self._answer) if self.is_time_step else self._answer
 
 
-def _process_main(
+def process_main(
     connection: Any,
     constructors: Constructors,
     env_id: int,
@@ -259,7 +301,10 @@ def _process_main(
     main_pid: int,
     started_by_main_thread: bool,
     progresses: dict,
+    stack_file: StackFile,
 ) -> None:
+    """Run the process of an environment until it is told to close, or its main process is gone."""
+    stack_file.register()
     end_with_parent(main_pid, started_by_main_thread)
     leave_signals_to_main()
     torch.set_num_threads(torch_num_threads)
@@ -315,7 +360,7 @@ def process_call(conn: Any, env: Any, flatten: bool, action_spec: Any) -> None:
         conn.send_bytes(data)
 
 
-def _shut_down(process: Any, connection: Any) -> None:
+def _shut_down(process: Any, connection: Any, stack_file: StackFile) -> None:
     try:
         connection.send_bytes(cloudpickle.dumps(("close", None)))
     except OSError:
@@ -332,3 +377,4 @@ def _shut_down(process: Any, connection: Any) -> None:
         process.kill()
         process.join(0.5)
     connection.close()
+    stack_file.close()

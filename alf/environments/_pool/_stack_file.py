@@ -14,8 +14,8 @@ from alf.environments._pool._segment import SharedFd
 STACK_SIGNAL = signal.SIGUSR2
 
 _MAX_BYTES = 64 * 1024
-#: The function of a worker below which a forked process shows the stack of the main process.
-WORKER_FUNCTION = "worker_main"
+#: The functions of workers below which a forked process shows the stack of the main process.
+WORKER_FUNCTIONS = ("worker_main", "process_main")
 
 
 class StackFile:
@@ -57,7 +57,7 @@ class StackFile:
             is_inherited = is_inherited and bool(line)
             if not is_inherited:
                 lines.append(line)
-            is_inherited = is_inherited or line.endswith(f" in {WORKER_FUNCTION}")
+            is_inherited = is_inherited or line.endswith(tuple(f" in {name}" for name in WORKER_FUNCTIONS))
         return "\n".join(lines)
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import functools
 import os
 import threading
+import time
 
 import pytest
 import torch
@@ -58,6 +59,88 @@ def test_process_environment_tells_how_its_process_ended(toys):
         env.step(0)
     with pytest.raises(RuntimeError, match="not running"):
         env.reset()
+
+
+def is_gone(process_id):
+    """Return whether a process has ended and has been waited for."""
+    return not os.path.exists(f"/proc/{process_id}")
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_process_environment_that_hangs_in_a_step_is_killed_and_its_stack_told(toys, start_method):
+    env = ProcessEnvironment(toys(1, fault="hang", fault_step=2)[0], env_id=1, start_method=start_method,
+                             step_timeout_seconds=0.4)
+    env.start()
+    process_id = env.call("pid")()
+    env.reset()
+    env.step(0)
+    began = time.monotonic()
+    with pytest.raises(WorkerDiedError, match=r"environment 1 did not answer for \d seconds at step") as caught:
+        env.step(0)
+    assert time.monotonic() - began < 4
+    message = str(caught.value)
+    assert "in _misbehave" in message and "raise step_timeout_seconds" in message
+    assert "test_process_and_thread" not in message  # the stack is that of the environment alone
+    assert is_gone(process_id)
+    with pytest.raises(RuntimeError, match="not running"):
+        env.reset()
+
+
+@pytest.fixture
+def sleeps(toys):
+    """Return a function that makes the constructor of a ToyEnv that dawdles in a phase."""
+
+    class Sleeps(toys(1)[0].func):
+        def __init__(self, phase, env_id=0):
+            super().__init__(env_id=env_id)
+            self._phase = phase
+            self._sleep("construct")
+
+        def _sleep(self, phase):
+            if phase == self._phase:
+                time.sleep(0.6)
+
+        def _reset(self):
+            self._sleep("reset")
+            return super()._reset()
+
+        def whoami(self):
+            self._sleep("call whoami")
+            return super().whoami()
+
+    return lambda phase: functools.partial(Sleeps, phase)
+
+
+@pytest.mark.parametrize("phase", ["construct", "reset", "call whoami"])
+def test_process_environment_has_a_limit_for_everything_else(sleeps, phase):
+    def run(**limits):
+        env = ProcessEnvironment(sleeps(phase), env_id=1, **limits)
+        try:
+            env.start()
+            env.reset()
+            return env.call("whoami")()
+        finally:
+            env.close()
+
+    with pytest.raises(WorkerDiedError, match=f"at {phase} and was killed. .* raise reset_timeout_seconds"):
+        run(reset_timeout_seconds=0.2)
+    assert run(step_timeout_seconds=0.1) == "env1"  # the limit of steps is not theirs
+
+
+def test_process_environment_may_take_the_time_of_a_reset_in_a_step_that_resets(sleeps):
+    env = ProcessEnvironment(sleeps("reset"), env_id=0, step_timeout_seconds=0.2)
+    env.start()
+    time_steps = [env.reset()] + [env.step(0) for _ in range(8)]
+    assert [int(t.step_type) for t in time_steps].count(int(StepType.FIRST)) >= 2
+    env.close()
+
+
+def test_pipe_version_ends_a_process_that_hangs(toys):
+    env = ParallelAlfEnvironment(toys(2, fault="hang", fault_step=1), step_timeout_seconds=0.3)
+    env.reset()
+    with pytest.raises(WorkerDiedError, match="environment 1 of 2 did not answer"):
+        env.step(torch.zeros(2, dtype=torch.int64))
+    env.close()
 
 
 def test_process_environment_passes_a_failing_constructor_on(toys):

@@ -10,6 +10,7 @@ import alf.nest as nest
 from alf.config_util import configurable
 from alf.layers import make_parallel_spec
 from alf.networks._action_spec_checks import check_continuous_action_spec
+from alf.networks._call import call
 from alf.networks.encoding_networks import EncodingNetwork, LSTMEncodingNetwork
 from alf.networks.network import Network
 from alf.networks.projection_networks import CategoricalProjectionNetwork, NormalProjectionNetwork
@@ -36,9 +37,9 @@ class _Projections(nn.Module):
         """Return the nest of distributions and the new state."""
         nets = self._modules["_nets"]._modules.values()
         if not self.is_rnn:
-            return self._structure.unflatten([net(encoding)[0] for net in nets]), state
+            return self._structure.unflatten([call(net, encoding)[0] for net in nets]), state
         states = self._structure.flatten_up_to(state)
-        results = [net(encoding, s) for net, s in zip(nets, states, strict=True)]
+        results = [call(net, encoding, s) for net, s in zip(nets, states, strict=True)]
         distributions, new_states = zip(*results, strict=True)
         return self._structure.unflatten(distributions), self._structure.unflatten(new_states)
 
@@ -71,10 +72,10 @@ class _EncodeAndProject(Network):
         """
         modules = self._modules
         if not self._has_projection_state:
-            encoding, state = modules["_encoding_net"](observation, state)
-            return modules["_projection_net"](encoding, ())[0], state
-        encoding, encoding_state = modules["_encoding_net"](observation, state[0])
-        distributions, projection_state = modules["_projection_net"](encoding, state[1])
+            encoding, state = call(modules["_encoding_net"], observation, state)
+            return call(modules["_projection_net"], encoding, ())[0], state
+        encoding, encoding_state = call(modules["_encoding_net"], observation, state[0])
+        distributions, projection_state = call(modules["_projection_net"], encoding, state[1])
         return distributions, (encoding_state, projection_state)
 
 

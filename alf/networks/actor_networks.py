@@ -10,6 +10,7 @@ import alf.nest as nest
 from alf.config_util import configurable
 from alf.layers import FC
 from alf.networks._action_spec_checks import check_bounded_action_spec, check_single_action_spec
+from alf.networks._call import call
 from alf.networks.encoding_networks import EncodingNetwork, LSTMEncodingNetwork
 from alf.networks.network import Network
 from alf.tensor_specs import BoundedTensorSpec, NestedTensorSpec, TensorSpec
@@ -104,7 +105,7 @@ class ActorNetworkBase(Network):
             observation: nest of tensors `[B, ...]`.
             state: nest as `state_spec`.
         """
-        encoding, state = self._modules["_encoding_net"](observation, state)
+        encoding, state = call(self._modules["_encoding_net"], observation, state)
         return self._structure.unflatten([layer(encoding) for layer in self._action_layers]), state
 
 

@@ -7,6 +7,7 @@ import torch.nn as nn
 import alf.nest as nest
 from alf.layers import make_parallel_net, make_parallel_spec
 from alf.layers.routing import Element, as_module, make_routes, parse_branches, parse_elements
+from alf.networks._call import call
 from alf.networks.network import Network, get_input_tensor_spec, wrap_as_network
 from alf.tensor_specs import NestedTensorSpec
 
@@ -50,7 +51,7 @@ class _Sequential(Network):
         x = inputs
         if self._is_chain_of_layers:
             for module in modules:
-                x = module(x)
+                x = call(module, x)
             return x, ()
         results = {"input": inputs}
         new_state = []
@@ -59,9 +60,9 @@ class _Sequential(Network):
                 x = route(results, x)
             s = ()
             if is_network:
-                x, s = module(x, state[i] if self._has_state else ())
+                x, s = call(module, x, state[i] if self._has_state else ())
             else:
-                x = module(x)
+                x = call(module, x)
             new_state.append(s)
             if name:
                 results[name] = x

@@ -9,6 +9,7 @@ from torch import Tensor
 from alf.config_util import configurable
 from alf.layers import make_parallel_spec
 from alf.networks._action_spec_checks import check_discrete_action_spec
+from alf.networks._call import call
 from alf.networks.encoding_networks import EncodingNetwork, LSTMEncodingNetwork
 from alf.networks.network import NaiveParallelNetwork, Network
 from alf.tensor_specs import BoundedTensorSpec, NestedTensorSpec
@@ -70,7 +71,7 @@ class QNetworkBase(Network):
             observation: nest of tensors `[B, ...]`.
             state: nest as `state_spec`.
         """
-        return self._modules["_encoding_net"](observation, state)
+        return call(self._modules["_encoding_net"], observation, state)
 
     def make_parallel(self, n: int) -> Network:
         """Return `n` such networks, with parameters of their own, as one; values `[B, n, K]`."""
@@ -213,4 +214,4 @@ class ParallelQNetwork(Network):
             inputs: nest of tensors `[B, n, ...]`, or `[B, ...]` for all alike.
             state: nest as `state_spec`.
         """
-        return self._modules["_encoding_net"](inputs, state)
+        return call(self._modules["_encoding_net"], inputs, state)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from alf.config_util import configurable
 from alf.layers import make_parallel_spec
+from alf.networks._call import call
 from alf.networks.encoding_networks import EncodingNetwork, LSTMEncodingNetwork
 from alf.networks.network import Network
 from alf.tensor_specs import NestedTensorSpec, TensorSpec
@@ -61,7 +62,7 @@ class ValueNetworkBase(Network):
             observation: nest of tensors `[B, ...]`.
             state: nest as `state_spec`.
         """
-        return self._modules["_encoding_net"](observation, state)
+        return call(self._modules["_encoding_net"], observation, state)
 
     def make_parallel(self, n: int) -> Network:
         """Return `n` such networks, with parameters of their own, as one; values `[B, n, ...]`."""
@@ -192,4 +193,4 @@ class ParallelValueNetwork(Network):
             observation: nest of tensors `[B, n, ...]`, or `[B, ...]` for all alike.
             state: nest as `state_spec`.
         """
-        return self._modules["_encoding_net"](observation, state)
+        return call(self._modules["_encoding_net"], observation, state)

@@ -73,6 +73,19 @@ def test_categorical_sample_frequencies(k):
     assert torch.allclose(freq, probs / probs.sum(), atol=0.01)
 
 
+@pytest.mark.parametrize("num_rows", [1, 8, 63, 64, 500])
+def test_categorical_sample_is_that_of_gumbel_noise(num_rows):
+    logits = torch.randn(num_rows, 4)
+    torch.manual_seed(1)
+    sample = du.Categorical(logits=logits).sample()
+    torch.manual_seed(1)
+    if num_rows >= 64:  # where the log probabilities lie column by column
+        noise = torch.rand(4, num_rows).t()
+    else:
+        noise = torch.rand(num_rows, 4)
+    assert torch.equal(sample, (logits - noise.log().neg().log()).argmax(-1))
+
+
 def test_categorical_sample_shape_comes_first():
     dist = du.Categorical(logits=torch.tensor([[0.0, -math.inf], [-math.inf, 0.0]]))
     samples = dist.sample((7,))

@@ -125,8 +125,8 @@ def unfold_time(nest: Nest, outer: torch.Size) -> Nest:
 
     def unfold_leaf(leaf):
         if isinstance(leaf, Distribution):
-            spec = dist_utils.DistributionSpec.from_distribution(leaf, from_dim=1)
-            return spec.build_distribution(map_structure(unfold, dist_utils.extract_distribution_parameters(leaf)))
+            params = map_structure(unfold, dist_utils.extract_distribution_parameters(leaf))
+            return dist_utils.get_builder(leaf)(**params)
         return unfold(leaf)
 
     return map_structure(unfold_leaf, nest)

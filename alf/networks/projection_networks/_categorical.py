@@ -9,6 +9,7 @@ from torch import Tensor
 from alf.config_util import configurable
 from alf.layers import FC, make_parallel_spec
 from alf.networks._action_spec_checks import check_discrete_action_spec
+from alf.networks._call import call
 from alf.networks.network import Network
 from alf.tensor_specs import BoundedTensorSpec, TensorSpec
 from alf.utils import dist_utils
@@ -17,8 +18,8 @@ from alf.utils import dist_utils
 def _call(layer: Callable, inputs: Tensor, state: Any, has_state: bool) -> Tuple[Tensor, Any]:
     """Return output and new state of a layer, or of a network such as `NoisyFC`."""
     if has_state:
-        return layer(inputs, state)
-    output = layer(inputs)
+        return call(layer, inputs, state)
+    output = call(layer, inputs)
     return (output[0], state) if isinstance(layer, Network) else (output, state)
 
 

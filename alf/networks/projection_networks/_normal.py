@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from alf.config_util import configurable
 from alf.layers import FC, make_parallel_spec
 from alf.networks._action_spec_checks import check_bounded_action_spec, check_continuous_action_spec
+from alf.networks._call import call
 from alf.networks.network import Network
 from alf.tensor_specs import TensorSpec
 from alf.utils import dist_utils, math_ops
@@ -120,7 +121,7 @@ class NormalProjectionNetwork(Network):
 
     def _loc_and_scale(self, inputs: Tensor) -> Tuple[Tensor, Tensor]:
         modules = self._modules
-        loc = modules["_means_projection_layer"](inputs)
+        loc = call(modules["_means_projection_layer"], inputs)
         if self._mean_transform is not None:
             loc = self._mean_transform(loc)
         elif self._squash_mean:
@@ -131,7 +132,7 @@ class NormalProjectionNetwork(Network):
         if std_layer is None:
             scale = self._std_transform(self._parameters["_std"]).expand_as(loc)
         else:
-            scale = self._std_transform(std_layer(inputs))
+            scale = self._std_transform(call(std_layer, inputs))
         return loc, scale
 
     def _make_plain(self, loc: Tensor, scale: Tensor) -> td.Distribution:

@@ -95,7 +95,8 @@ class DiagMultivariateNormal(DiagDistribution):
     def _log_prob_of_noise(self, noise: Tensor) -> Tensor:
         """Return log probabilities `[...]` of `loc + scale * noise`."""
         quadratic = (noise * noise).sum(-1)
-        return (quadratic * -0.5 - self._log_scale_sum()).sub_(self.loc.shape[-1] * _HALF_LOG_2PI)
+        # -(quadratic / 2 + sum of log scales) - A / 2 log(2 pi)
+        return torch.rsub(self._log_scale_sum().add(quadratic, alpha=0.5), self.loc.shape[-1] * -_HALF_LOG_2PI)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log probabilities `[...]` of the vectors `value`, `[..., A]`."""

@@ -56,7 +56,7 @@ class _Linear(torch.autograd.Function):
         # Only gradients that are to be differentiated again are made with gradients enabled.
         product = F.linear if torch.is_grad_enabled() else _linear_op
         return (product(grad, weight.t(), None) if needs_x else None,
-                product(grad.t(), x.t(), None) if needs_weight else None,
+                product(grad.t().contiguous(), x.t(), None) if needs_weight else None,
                 grad.sum(0) if needs_bias else None)
 
 
@@ -74,7 +74,7 @@ class _ParallelLinear(torch.autograd.Function):
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         products = torch.bmm if torch.is_grad_enabled() else _products
         return (products(grad, weight) if needs_x else None,
-                products(grad.transpose(1, 2), x) if needs_weight else None,
+                products(grad.transpose(1, 2).contiguous(), x) if needs_weight else None,
                 grad.sum(1) if needs_bias else None)
 
 
@@ -154,7 +154,7 @@ def parallel_linear(x: torch.Tensor, weight: torch.Tensor, bias: Optional[torch.
             return activation(y).view(-1, n, num_outputs)
         # What comes from a large layer has its rows in one piece, and a small one leaves it so.
         if x.ndim == 3 and (is_large or x.stride(2) == 1):
-            return activation(_ParallelLinear.apply(x.transpose(0, 1), weight, bias)).transpose(0, 1)
+            return activation(_ParallelLinear.apply(x.transpose(0, 1).contiguous(), weight, bias)).transpose(0, 1)
     x = x.t().expand(n, *x.shape[::-1]) if x.ndim == 2 else x.permute(1, 2, 0)
     # With the batch last, the gradient of the weight is laid out as the weight is: autograd need not copy it.
     y = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)

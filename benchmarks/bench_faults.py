@@ -1,12 +1,14 @@
-"""Kills trainers, damages checkpoints, trains for hours; what was lost, left behind and leaked. The same of a peer.
+"""Kills trainers and workers, damages checkpoints, trains for hours; what was lost or left behind. The same of a peer.
 
-Usage: python -m benchmarks.run faults -- [--kills 300] [--damages 200] [--hours 2] [--sb3 PYTHON] [--folder DIR]
+Usage: python -m benchmarks.run faults -- [--kills 300] [--damages 200] [--operations 10000] [--hours 2] [--sb3 PYTHON]
+    [--folder DIR]
 
 A kill is SIGKILL of the trainer at a random moment; afterwards the newest checkpoint must be whole and must be what
 the next start resumes from. A damage is a bit flipped, a file cut, emptied or removed in the newest checkpoint; it must
-be told, and the one before be used. The soak trains with evaluation in another process, summaries and videos, and fits
-lines through what it holds. 0 leaves a part out. The exit code is 9 if anything was lost or left behind. The line that
-begins with a brace has all raw values.
+be told, and the one before be used. Operations are steps, resets, calls, kills and more of pools of environments, in
+random orders, as tests make them shortly; each time step must be that of environments stepped one by one. The soak
+trains with evaluation in another process, summaries and videos, and fits lines through what it holds. 0 leaves a part
+out. The exit code is 9 if anything was lost or left behind. The line that begins with a brace has all raw values.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any, Dict, List
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks import _kills, _soak
+from benchmarks import _interleavings, _kills, _soak
 from benchmarks.run import FAULTS_FOUND
 
 _PEER_SCRIPT = pathlib.Path(__file__).resolve().parent / "peers" / "faults_sb3.py"
@@ -69,6 +71,22 @@ def tell_damages(rows: List[Dict[str, Any]]) -> bool:
     return detected == len(rows)
 
 
+def tell_operations(rows: List[Dict[str, Any]]) -> bool:
+    """Print what random orders of operations did, and return whether none gave anything else than one by one.
+
+    Args:
+        rows: see ``_interleavings.interleave``.
+    """
+    for row in rows:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(row["done"].items()))
+        print(f"operations of a pool ({row['pool']}): {sum(row['done'].values())} in {row['seconds']:.0f} s, all time "
+              f"steps {'those of environments stepped one by one' if row['problem'] is None else 'NOT as expected'}")
+        print(f"operations of a pool ({row['pool']}), by kind: {kinds}")
+        if row["problem"] is not None:
+            print(f"PROBLEM ({row['pool']}): {row['problem']}")
+    return all(row["problem"] is None for row in rows)
+
+
 def tell_soak(report: Dict[str, Any]) -> bool:
     """Print what a soak found, and return whether it ended as asked.
 
@@ -106,6 +124,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--damages", type=int, default=200)
+    parser.add_argument("--operations", type=int, default=10_000, help="of pools, in C++ and in Python, half of each")
     parser.add_argument("--hours", type=float, default=0.0, help="of the soak")
     parser.add_argument("--sb3", default=os.environ.get("ALF_BENCH_SB3"), help="interpreter with Stable-Baselines3")
     parser.add_argument("--seed", type=int, default=0)
@@ -129,6 +148,9 @@ def main() -> int:
             # The run with a replay buffer.
             raw["damages"] = list(_kills.damage_checkpoints(arguments.damages, folder / "run1", folder, arguments.seed))
             good.append(tell_damages(raw["damages"]))
+        if arguments.operations:
+            raw["operations"] = list(_interleavings.interleave(arguments.operations, arguments.seed))
+            good.append(tell_operations(raw["operations"]))
         if arguments.hours:
             raw["soak"] = _soak.soak(arguments.hours, folder / "soak")
             good.append(tell_soak(raw["soak"]))

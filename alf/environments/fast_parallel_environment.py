@@ -322,6 +322,8 @@ class FastParallelEnvironment(AlfEnvironment):
         self._check_open()
         if self._ring is None:
             self._allocate()
+        if self._local is not None:
+            self._finish_abandoned()
         if self._pool is not None:
             self._pool.drain()
         self._pending.clear()
@@ -408,6 +410,15 @@ class FastParallelEnvironment(AlfEnvironment):
                 )
             self._current_time_step = self._result(ALL_PARTS)
         return super().current_time_step()
+
+    def _finish_abandoned(self) -> None:
+        """Make the steps of this process that have begun and that nobody waits for, as workers make theirs."""
+        for part in self._pending:
+            count = self._counts[0 if part == ALL_PARTS else part]
+            try:
+                self._local.run(STEP, part, count % self._num_ring_rows)
+            except Exception as error:  # what comes next is a reset
+                logger.info("an abandoned step of the environments failed: %s", error)
 
     def _run(self, command: int, part: int, ring_row: int) -> None:
         if self._pool is not None:

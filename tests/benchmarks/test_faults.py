@@ -1,12 +1,13 @@
 """The long form of the fault tests: what it counts as damage, loss and growth."""
 
 import random
+import types
 
 import pytest
 import torch
 
 from alf.utils.checkpoint_utils import Checkpointer, DamagedCheckpointError
-from benchmarks import _kills, _soak, bench_faults
+from benchmarks import _interleavings, _kills, _soak, bench_faults
 
 
 class Weights:
@@ -53,3 +54,20 @@ def test_whatever_is_lost_or_left_behind_is_told(capsys, change, good):
     told = capsys.readouterr().out
     assert f"{1 if change.get('problems') else 2} of 2 (0 of them while starting)" in told
     assert ("it is gone" in told) is ("problems" in change)
+
+
+def test_operations_that_differ_are_told(capsys, monkeypatch):
+    def run(constructors, options, num_operations, seed):
+        assert len(constructors) == 4 and constructors[3](env_id=3).whoami() == "env3" and num_operations == 10
+        if options["backend"] == "python" and seed == 2:
+            raise AssertionError("reward")
+        return {"step_async": 10}
+
+    load = _interleavings._load
+    fake = types.SimpleNamespace(NUM_ENVS=4, run=run)
+    monkeypatch.setattr(_interleavings, "_load", lambda name: fake if name == "pool_machine" else load(name))
+    rows = list(_interleavings.interleave(20, seed=1))
+    assert [row["pool"] for row in rows] == ["C++", "Python"] and bench_faults.tell_operations(rows) is True
+    assert bench_faults.tell_operations(list(_interleavings.interleave(20, seed=2))) is False
+    told = capsys.readouterr().out
+    assert "PROBLEM (Python): AssertionError: reward" in told and "by kind: 10 step_async" in told

@@ -81,6 +81,7 @@ class ImageEncodingNetwork(_Sequential):
                                  padding=padding, kernel_initializer=kernel_initializer))
             channels, size = filters, new_size
         if flatten_output:
+            layers[0].train_channels_last()
             layers.append(Reshape(-1))
         spec = TensorSpec((input_channels, *input_size))
         super().__init__(_unnamed(layers), input_tensor_spec=spec, name=name)

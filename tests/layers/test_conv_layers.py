@@ -106,3 +106,20 @@ def test_attention_to_one_dominant_key_returns_its_value():
     attended, weights = SimpleAttention()(query, key, value)
     torch.testing.assert_close(attended, value[:, :1])
     torch.testing.assert_close(weights, torch.tensor([[[1.0, 0.0]]]))
+
+
+def test_channels_side_by_side_give_the_same_output_and_gradients():
+    layer, img = Conv2D(3, 4, 3, strides=2), torch.randn(5, 3, 9, 9)
+    plain = layer(img)
+    plain.square().sum().backward()
+    expected = [parameter.grad.clone() for parameter in layer.parameters()]
+    layer.zero_grad()
+    layer.train_channels_last()
+    y = layer(img)
+    assert y.is_contiguous(memory_format=torch.channels_last) and not y.is_contiguous()
+    torch.testing.assert_close(y, plain)
+    y.square().sum().backward()
+    for parameter, gradient in zip(layer.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        assert layer(img).is_contiguous()

@@ -109,7 +109,7 @@ class WindowAverager(_Averager):
         for name, mean in zip(self._names, self._batch_means(tensor)):
             window = getattr(self, name)
             window.index_copy_(0, position, mean.to(window.dtype).unsqueeze(0))
-        self._num_updates += 1
+        self._num_updates.add_(1)
 
     @torch.no_grad()
     def get(self):
@@ -220,7 +220,7 @@ class AdaptiveAverager(EMAverager):
     @torch.no_grad()
     def update(self, tensor) -> None:
         self._update_with_rate(tensor, self._speed / (self._num_updates + self._speed))
-        self._num_updates += 1
+        self._num_updates.add_(1)
 
 
 @configurable

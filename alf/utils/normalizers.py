@@ -205,7 +205,7 @@ class WindowNormalizer(Normalizer):
         position = self._num_updates % self._window_size
         self._batch_means.index_copy_(0, position, mean.unsqueeze(0))
         self._batch_variances.index_copy_(0, position, variance.unsqueeze(0))
-        self._num_updates += 1
+        self._num_updates.add_(1)
         # Rows that were never written are zero.
         count = self._num_updates.clamp(max=self._window_size)
         torch.div(self._batch_means.sum(dim=0), count, out=self._mean)
@@ -367,7 +367,7 @@ class AdaptiveNormalizer(Normalizer):
 
     def _combine(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
         self._mix(mean, variance, self._speed / (self._num_updates + self._speed))
-        self._num_updates += 1
+        self._num_updates.add_(1)
 
 
 @configurable

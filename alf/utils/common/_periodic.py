@@ -28,7 +28,7 @@ class Periodically(nn.Module):
 
     def forward(self) -> None:
         """Count one call, and act if it is due."""
-        self._counter += 1
+        self._counter.add_(1)
         if int(self._counter) >= self._period():
             self._counter.zero_()
             self._body()
@@ -74,7 +74,7 @@ class TargetUpdater(nn.Module):
     @torch.no_grad()
     def forward(self) -> None:
         """Count one call, and move the targets if it is due."""
-        self._counter += 1
+        self._counter.add_(1)
         if int(self._counter) < self._period():
             return
         self._counter.zero_()
@@ -126,7 +126,7 @@ class PeriodicReset(nn.Module):
     def forward(self) -> None:
         """Count one call, and reset if it is due."""
         period = self._period()
-        self._counter += 1
+        self._counter.add_(1)
         if period <= 0 or int(self._counter) < period:
             return
         self._counter.zero_()

@@ -198,8 +198,11 @@ _STABLE_BASELINES = ("sac_halfcheetah", "sac_pendulum", "dqn_cart_pole", "ppo_ca
 _PEERS: Dict[str, Dict[str, Any]] = {
     "sb3": {"script": "run_sb3.py", "tasks": (*_STABLE_BASELINES, "ppo_pong")},
     "sbx": {"script": "run_sb3.py", "options": ("--jax", ), "tasks": _STABLE_BASELINES},
-    "torchrl": {"script": "run_torchrl.py", "tasks": ("sac_halfcheetah", "ppo_cart_pole")},
+    "torchrl": {"script": "run_torchrl.py", "tasks": ("sac_halfcheetah", "dqn_cart_pole", "ppo_cart_pole")},
+    "tianshou": {"script": "run_tianshou.py", "tasks": ("dqn_cart_pole", )},
+    "cleanrl": {"script": "run_cleanrl.py", "tasks": ("sac_halfcheetah", "dqn_cart_pole", "ppo_cart_pole")},
 }
+_CHECKOUT = "ALF_BENCH_CLEANRL_CHECKOUT"  # CleanRL is no package
 
 
 def find_peers(folder: Optional[str]) -> Tuple[List[Candidate], List[str]]:
@@ -212,6 +215,14 @@ def find_peers(folder: Optional[str]) -> Tuple[List[Candidate], List[str]]:
     found: List[Candidate] = []
     for name, (python, versions) in places.items():
         arguments = {**_PEERS[name], "script": str(HERE / "peers" / _PEERS[name]["script"])}
+        if name == "cleanrl":
+            checkout = os.path.abspath(os.environ.get(_CHECKOUT, "-"))
+            if not os.path.isfile(os.path.join(checkout, "cleanrl", "ppo.py")):
+                left_out.append(f"cleanrl is left out: there is no {checkout}/cleanrl/ppo.py. Set {_CHECKOUT}=DIR, "
+                                "where CleanRL is checked out.")
+                continue
+            arguments["options"] = (f"--checkout={checkout}", )
+            versions["cleanrl"] = _report.commit(checkout) or "unknown"
         found.append(Peer(name, python, versions=versions, **arguments))
     return found, left_out
 

@@ -12,6 +12,8 @@ PEERS: Dict[str, Tuple[str, Tuple[str, ...]]] = {
     "sbx": ("sbx-rl", ("jax", "numpy", "gymnasium", "mujoco")),
     "torchrl": ("torchrl", ("tensordict", "torch", "numpy", "gymnasium", "mujoco")),
     "cpprb": ("cpprb", ("numpy", )),
+    "tianshou": ("tianshou", ("torch", "numpy", "gymnasium")),
+    "cleanrl": ("tyro", ("stable-baselines3", "torch", "numpy", "gymnasium", "mujoco")),  # of its scripts
     "envpool": ("envpool", ("torch", "numpy", "gymnasium")),
     "gin": ("gin-config", ()),
 }

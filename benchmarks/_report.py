@@ -8,7 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 DISTRIBUTIONS = ("torch", "numpy", "gymnasium", "mujoco", "optree")
 # Of one core: what else runs takes at least this share of what is measured on two cores.
@@ -50,11 +50,14 @@ def versions(python: str, distributions: Sequence[str]) -> Dict[str, str]:
     return json.loads(done.stdout)
 
 
-def commit() -> Optional[str]:
-    """Return the commit that is measured, with "+" if files differ from it; None outside of a checkout."""
-    root = pathlib.Path(__file__).resolve().parents[1]
+def commit(folder: Union[str, pathlib.Path] = pathlib.Path(__file__).resolve().parents[1]) -> Optional[str]:
+    """Return the commit of a checkout, with "+" if files differ from it; None outside of one.
+
+    Args:
+        folder: of the checkout; else of this one, which is what is measured.
+    """
     try:
-        told = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=root, capture_output=True, text=True)
+        told = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=folder, capture_output=True, text=True)
     except FileNotFoundError:
         return None
     return told.stdout.strip() or None

@@ -2,9 +2,9 @@
 
 Transitions as of HalfCheetah (17 numbers observed, 6 actions), stored by 8 environments at a time; batches of 256. The
 buffers take turns, so that ratios do not depend on what else the machine does. The floor is one array with a row for
-each transition, in NumPy and in PyTorch. With --with-peers the buffers of Stable-Baselines3, cpprb and TorchRL are
-measured where they are installed. All but ours store the next observation besides; ours finds it in the next step, so
-what compares with their batches are sequences of two steps.
+each transition, in NumPy and in PyTorch. With --with-peers the buffers of Stable-Baselines3, cpprb, tianshou and
+TorchRL are measured where they are installed. All but ours store the next observation besides; ours finds it in the
+next step, so what compares with their batches are sequences of two steps.
 
 Usage: python -m benchmarks.bench_replay [--capacity 1000000] [--rounds 9] [--with-peers] [--json FILE]
 """
@@ -160,7 +160,7 @@ def main() -> None:
     if args.frames and not args.quick:
         frames = frame_memory(args.frames)
         print("frames: " + ", ".join(f"{name} {value:.6g}" for name, value in frames.items()))
-    peers, left_out = _rounds.find_servers(args, "serve_replay.py", "sb3", "cpprb", "torchrl")
+    peers, left_out = _rounds.find_servers(args, "serve_replay.py", "sb3", "cpprb", "tianshou", "torchrl")
     rows = []
     with peers:
         for kind in KINDS:

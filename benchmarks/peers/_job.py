@@ -17,11 +17,12 @@ import os
 import time
 
 
-def parse_arguments(jobs) -> argparse.Namespace:
+def parse_arguments(jobs, *options: str) -> argparse.Namespace:
     """Return the arguments of a job script, after giving the numeric libraries their number of threads.
 
     Args:
         jobs: names of the jobs that the script knows.
+        options: names of further ones that it needs.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("job", choices=sorted(jobs))
@@ -32,6 +33,8 @@ def parse_arguments(jobs) -> argparse.Namespace:
     parser.add_argument("--threshold", type=float)
     parser.add_argument("--window_episodes", type=int, default=10)
     parser.add_argument("--out", required=True)
+    for name in options:
+        parser.add_argument(f"--{name}", required=True)
     arguments = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(arguments.threads)

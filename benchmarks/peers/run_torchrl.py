@@ -2,10 +2,8 @@
 
 import _job
 
-JOBS = ("sac_halfcheetah", "ppo_cart_pole")
-
-
-NUM_RANDOM_STEPS = 100  # of SAC
+NUM_RANDOM_STEPS = {"sac": 100, "dqn": 1024}
+DQN_STEPS, DQN_UPDATES = 256, 128  # of an iteration
 
 
 def sac_parts(seed: int):
@@ -41,7 +39,7 @@ def sac_parts(seed: int):
     update_target = SoftUpdate(loss_module, tau=0.005)
     optimizer = torch.optim.Adam(loss_module.parameters(), lr=3e-4, fused=True)
     buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(1_000_000), batch_size=256)
-    collector = Collector(env, actor, init_random_frames=NUM_RANDOM_STEPS, frames_per_batch=1, total_frames=-1)
+    collector = Collector(env, actor, init_random_frames=NUM_RANDOM_STEPS["sac"], frames_per_batch=1, total_frames=-1)
 
     def update(batch) -> None:
         losses = loss_module(batch)
@@ -62,9 +60,66 @@ def train_sac(marks: _job.Marks, seed: int) -> None:
         if marks.step(env_steps, updates):
             break
         buffer.extend(data.reshape(-1))
-        if env_steps > NUM_RANDOM_STEPS:
+        if env_steps > NUM_RANDOM_STEPS["sac"]:
             update(buffer.sample())
             updates += 1
+    collector.shutdown()
+
+
+def dqn_parts(seed: int):
+    """Return collector, exploration, replay buffer and ``update(batch)`` of DQN on CartPole-v1.
+
+    Args:
+        seed: of the environment.
+    """
+    import torch
+    from tensordict.nn import TensorDictSequential
+    from torchrl.collectors import Collector
+    from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+    from torchrl.envs import GymEnv, InitTracker, TransformedEnv
+    from torchrl.modules import MLP, EGreedyModule, QValueActor
+    from torchrl.objectives import DQNLoss, HardUpdate
+
+    env = TransformedEnv(GymEnv("CartPole-v1", categorical_action_encoding=True), InitTracker())
+    env.set_seed(seed)
+    spec = env.action_spec_unbatched
+    actor = QValueActor(
+        MLP(in_features=4, out_features=2, num_cells=[256, 256], activation_class=torch.nn.ReLU),
+        in_keys=["observation"], spec=spec)
+    exploration = EGreedyModule(spec, eps_init=1.0, eps_end=0.04, annealing_num_steps=8000)
+    loss_module = DQNLoss(actor, loss_function="smooth_l1", delay_value=True)
+    loss_module.make_value_estimator(gamma=0.99)
+    update_target = HardUpdate(loss_module, value_network_update_interval=DQN_UPDATES)
+    parameters = list(loss_module.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=2.3e-3, fused=True)
+    buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(100_000), batch_size=64)
+    collector = Collector(env, TensorDictSequential(actor, exploration), init_random_frames=NUM_RANDOM_STEPS["dqn"],
+                          frames_per_batch=DQN_STEPS, total_frames=-1)
+
+    def update(batch) -> None:
+        loss_module(batch)["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 10.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        update_target.step()
+
+    return collector, exploration, buffer, update
+
+
+def train_dqn(marks: _job.Marks, seed: int) -> None:
+    """Train DQN on CartPole-v1 until the marks say that it is enough."""
+    collector, exploration, buffer, update = dqn_parts(seed)
+    env_steps = updates = 0
+    for data in collector:
+        env_steps += data.numel()
+        if marks.step(env_steps, updates):
+            break
+        buffer.extend(data.reshape(-1))
+        exploration.step(data.numel())
+        if env_steps >= NUM_RANDOM_STEPS["dqn"]:
+            for _ in range(DQN_UPDATES):
+                update(buffer.sample())
+                updates += 1
     collector.shutdown()
 
 
@@ -128,6 +183,9 @@ def train_ppo(marks: _job.Marks, seed: int) -> None:
             updates += 1
 
 
+JOBS = {"sac_halfcheetah": train_sac, "dqn_cart_pole": train_dqn, "ppo_cart_pole": train_ppo}
+
+
 def main() -> None:
     """Train and write the marks."""
     arguments = _job.parse_arguments(JOBS)
@@ -135,7 +193,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     marks = _job.Marks(arguments)
-    {"sac_halfcheetah": train_sac, "ppo_cart_pole": train_ppo}[arguments.job](marks, arguments.seed)
+    JOBS[arguments.job](marks, arguments.seed)
     marks.write()
 
 

@@ -75,19 +75,51 @@ def torchrl(capacity: int):
     return {"store": lambda: buffer.extend(step), "sample": buffer.sample}
 
 
+def tianshou(capacity: int, prioritized: bool):
+    """Return {job: function} of tianshou's buffers of several environments."""
+    import torch
+    from tianshou.data import Batch, PrioritizedVectorReplayBuffer, VectorReplayBuffer
+
+    torch.set_num_threads(1)
+    observation, action, reward, _ = _step()
+    ended = np.zeros(NUM_ENVS, bool)
+    step = Batch(obs=observation, act=action, rew=reward, terminated=ended, truncated=ended, done=ended,
+                 obs_next=observation, info=Batch())
+    buffer = (PrioritizedVectorReplayBuffer(capacity, NUM_ENVS, alpha=0.6, beta=0.4) if prioritized
+              else VectorReplayBuffer(capacity, NUM_ENVS))
+    buffer.add(step)
+    # Filled from within: it has no way to add many steps at once, and one by one they take minutes.
+    for name in ("obs", "act", "rew", "obs_next"):
+        getattr(buffer, name)[:] = 1
+    for part in buffer.buffers:
+        part._size = part.maxsize
+    buffer._lengths[:] = [part.maxsize for part in buffer.buffers]
+    jobs = {"store": lambda: buffer.add(step), "sample": lambda: buffer.sample(BATCH)}
+    if not prioritized:
+        return jobs
+    rng = np.random.default_rng(0)
+    buffer.weight[np.arange(capacity)] = rng.uniform(0.1, 1, capacity)
+    priorities = rng.uniform(0.1, 1, BATCH)
+
+    def sample_and_update():
+        buffer.update_weight(buffer.sample(BATCH)[1], priorities)
+
+    return {**jobs, "sample and update": sample_and_update}
+
+
 @functools.lru_cache(maxsize=1)
 def filled(candidate: str, kind: str, capacity: int):
     """Return {job: function} of a filled buffer.
 
     Args:
-        candidate: ``"sb3"``, ``"cpprb"`` or ``"torchrl"``.
+        candidate: ``"sb3"``, ``"cpprb"``, ``"tianshou"`` or ``"torchrl"``.
         kind: ``"uniform"`` or ``"prioritized"``.
         capacity: transitions.
     Raises:
         LookupError: if the candidate has no such buffer.
     """
-    if candidate == "cpprb":
-        return cpprb(capacity, kind == "prioritized")
+    if candidate in ("cpprb", "tianshou"):
+        return {"cpprb": cpprb, "tianshou": tianshou}[candidate](capacity, kind == "prioritized")
     if kind == "prioritized":
         # That of TorchRL needs an extension built for one version of PyTorch.
         raise LookupError(f"no prioritized buffer of {candidate} is measured")

@@ -83,15 +83,18 @@ def of_torchrl(case: str):
 
     Args:
         case: one of NAMES.
-    Raises:
-        LookupError: if TorchRL has no job for it.
     """
     import run_torchrl
     import torch
 
     torch.set_num_threads(1)
     if case == "dqn":
-        raise LookupError("run_torchrl.py has no DQN")
+        collector, _, buffer, update = run_torchrl.dqn_parts(1)
+        for number, data in enumerate(collector):
+            buffer.extend(data.reshape(-1))
+            if number == 4:
+                break
+        return (lambda: update(buffer.sample())), 1
     if case == "sac":
         collector, buffer, update = run_torchrl.sac_parts(1)
         for number, data in enumerate(collector):

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
 
@@ -229,14 +230,14 @@ def test_run_that_knows_no_threshold_is_ended_when_it_is_reached():
 
 
 def test_peer_that_is_not_installed_is_left_out_and_told(tmp_path, monkeypatch):
-    for name in ("SB3", "SBX", "TORCHRL"):
+    for name in ("SB3", "SBX", "TORCHRL", "TIANSHOU", "CLEANRL"):
         monkeypatch.delenv(f"ALF_BENCH_{name}", raising=False)
     python = tmp_path / "sb3" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text("#!/bin/sh\necho '{\"python\": \"3.11\"}'\n")
     python.chmod(0o755)
     found, left_out = _jobs.find_peers(str(tmp_path))
-    assert found == [] and len(left_out) == 3
+    assert found == [] and len(left_out) == 5
     assert f"{python} has no stable-baselines3" in left_out[0]
     assert f"there is no {tmp_path}/sbx/bin/python. Set" in left_out[1] and "ALF_BENCH_SBX" in left_out[1]
 
@@ -249,10 +250,59 @@ def test_peer_is_found_by_its_variable(tmp_path, monkeypatch):
     found, _ = _jobs.find_peers(None)
     peer, = [candidate for candidate in found if candidate.name == "torchrl"]
     assert peer.versions["torchrl"] == "9.9"
-    assert [name for name, job in _jobs.JOBS.items() if peer.does(job)] == ["sac1", "sac2", "ppo"]
+    assert [name for name, job in _jobs.JOBS.items() if peer.does(job)] == ["sac1", "sac2", "dqn", "ppo"]
     command = peer.command(_jobs.JOBS["ppo"], 7, tmp_path)
     assert command[:3] == [str(python), str(_jobs.HERE / "peers" / "run_torchrl.py"), "ppo_cart_pole"]
     assert {"--seed=7", "--warm_up_steps=4096", "--total_steps=20480"} <= set(command)
+
+
+def test_cleanrl_needs_a_checkout(tmp_path, monkeypatch):
+    python = tmp_path / "cleanrl" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\necho '{\"python\": \"3.11\", \"tyro\": \"1.0\"}'\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("ALF_BENCH_CLEANRL_CHECKOUT", str(tmp_path / "nowhere"))
+    found, left_out = _jobs.find_peers(str(tmp_path))
+    assert found == [] and f"no {tmp_path}/nowhere/cleanrl/ppo.py. Set ALF_BENCH_CLEANRL_CHECKOUT" in left_out[-1]
+    (tmp_path / "cleanrl" / "ppo.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALF_BENCH_CLEANRL_CHECKOUT", ".")
+    (peer, ), _ = _jobs.find_peers(str(tmp_path))
+    assert peer.command(_jobs.JOBS["dqn"], 1, tmp_path)[-1] == f"--checkout={tmp_path}"
+    assert peer.versions == {"python": "3.11", "tyro": "1.0", "cleanrl": "unknown"}
+
+
+CLEANRL_SCRIPT = """
+import sys
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+assert {"--seed=7", "--no-cuda", "--num-envs=8", "--no-clip-vloss"} <= set(sys.argv), sys.argv
+critic, actor = (torch.optim.Adam([torch.zeros(1, requires_grad=True)]) for _ in range(2))
+envs = gym.vector.SyncVectorEnv([lambda: gym.make("CartPole-v1", max_episode_steps=5)] * 8)
+envs.reset(seed=0)
+for step in range(1, 1000):
+    observation, _, _, truncated, infos = envs.step(np.arange(8) % 2)
+    assert truncated.all() == (step % 5 == 0) and "final_info" not in infos
+    if step % 5 == 0:
+        assert (np.abs(observation) <= 0.05).all()  # of the next episode
+        assert (np.abs(np.stack(infos["final_observation"])[:, 1]) > 0.1).all()
+    for optimizer in (critic, actor, actor):
+        optimizer.step()
+"""
+
+
+def test_script_of_cleanrl_is_counted_and_ended(tmp_path, monkeypatch):
+    (tmp_path / "cleanrl").mkdir()
+    (tmp_path / "cleanrl" / "ppo.py").write_text(CLEANRL_SCRIPT)
+    peer = _jobs.Peer("cleanrl", sys.executable, str(_jobs.HERE / "peers" / "run_cleanrl.py"),
+                      (f"--checkout={tmp_path}", ))
+    command = peer.command(_jobs.JOBS["ppo"], 7, tmp_path)
+    subprocess.run([word.replace("20480", "5120") for word in command], check=True, cwd=tmp_path)
+    marks = peer.marks(_jobs.JOBS["ppo"], tmp_path)
+    assert [(mark.env_steps, mark.updates) for mark in marks] == [(4096, 511), (5120, 639)]
 
 
 def test_unknown_candidate_is_told_with_those_that_are_known(capsys):

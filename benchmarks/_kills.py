@@ -7,11 +7,12 @@ import importlib.util
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import sys
 import time
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterable, Iterator, List
 
 import absl.logging
 import psutil
@@ -54,15 +55,40 @@ def verified_bytes(path: str) -> int:
     return sum(seal["bytes"] for seal in manifest["files"].values())
 
 
-def abandoned_names() -> set:
-    """Return the names in shared memory that no living process has mapped or open: nobody will remove them."""
-    names = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
-    for process in psutil.process_iter():
+def _listed_names() -> set:
+    return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+
+
+def used_names(processes: Iterable[psutil.Process]) -> set:
+    """Return the names in shared memory that one of the processes has mapped or open.
+
+    Args:
+        processes: those that have ended meanwhile use none.
+    """
+    names, used = _listed_names(), set()
+    for process in processes:
         with contextlib.suppress(psutil.Error, OSError):
             maps = pathlib.Path(f"/proc/{process.pid}/maps").read_text(errors="replace")
-            opened = " ".join(os.readlink(entry) for entry in pathlib.Path(f"/proc/{process.pid}/fd").iterdir())
-            names = {name for name in names if f"/dev/shm/{name}" not in maps + opened}
-    return names
+            opened = "\n".join(os.readlink(entry) for entry in pathlib.Path(f"/proc/{process.pid}/fd").iterdir())
+            found = set(re.findall(r"/dev/shm/(.+?)(?: \(deleted\))?$", f"{maps}\n{opened}", re.MULTILINE))
+            used |= names & found
+    return used
+
+
+def abandoned_names() -> set:
+    """Return the names in shared memory that no living process has mapped or open: nobody will remove them."""
+    return _listed_names() - used_names(psutil.process_iter())
+
+
+def left_names(own: set, process_ids: Iterable[int]) -> set:
+    """Return the abandoned names that are those of a run: the machine has other processes, which leave theirs.
+
+    Args:
+        own: names that processes of the run were seen to use.
+        process_ids: of the run; a name that holds one as a number is the run's, too, as PyTorch's are.
+    """
+    ids = set(map(str, process_ids))
+    return {name for name in abandoned_names() if name in own or ids & set(re.findall(r"\d+", name))}
 
 
 class _Run:
@@ -83,7 +109,6 @@ class _Run:
         One kill in five is at a moment of the start, the others after the run has saved something new.
         """
         known = files.list_steps(self._ckpt_dir)
-        shared = abandoned_names()
         began = time.monotonic()
         command = self._commands.start(*self._arguments)
         row = {"run": self._name, "while": "training", "recovery_seconds": None, "problems": []}
@@ -100,11 +125,13 @@ class _Run:
                 row["problems"].append(f"it did not resume from iteration {known[-1]}: {command.stderr[-500:]}")
             time.sleep(rng.random() * 0.6)
         complete = files.list_steps(self._ckpt_dir)[-1:]  # renamed into place, so it must be whole
+        processes = command_line().session_processes(command.pid)
+        own = used_names(processes)
         with contextlib.suppress(ProcessLookupError):
             command.send_signal(signal.SIGKILL)
         command.wait(30)
         row["orphans"], row["orphan_seconds"] = self._orphans(command.pid)
-        row["shared_names"] = len(abandoned_names() - shared)
+        row["shared_names"] = len(left_names(own, [command.pid, *(process.pid for process in processes)]))
         row["lost_bytes"] = self._lost_bytes(complete, row["problems"])
         return row
 

@@ -55,35 +55,50 @@ class NonFinitePolicy:
         )
 
 
-def check_finite(time_step: TimeStep, name: str) -> None:
-    """Raise if the reward or a part of the observation is NaN or infinite; on a GPU this waits for it.
+class FiniteCheck:
+    """Looks for NaN and infinity in time steps, in little more time than one sum of each leaf takes.
 
     Args:
-        time_step: of arrays or tensors.
+        observation_spec: nest of specs of the observation.
         name: of the environment.
-    Raises:
-        NonFiniteError: naming the part, the index and the value.
     """
-    for path, leaf in (("reward", time_step.reward), *_observation_leaves(time_step.observation)):
-        # The sum is one pass; it may also be infinite by itself.
-        if _is_float(leaf) and not math.isfinite(leaf.sum()):
-            values = np.asarray(leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf)
-            bad = np.argwhere(~np.isfinite(values))
-            if len(bad):
-                index = bad[0].tolist()
-                raise NonFiniteError(
-                    f"{name}: {path}{index or ''}: expected a finite number, got {values[tuple(index)]}. Repair the "
-                    "environment, or end the episode where its simulation breaks down."
-                )
 
+    def __init__(self, observation_spec: Any, name: str):
+        self._name = name
+        self._is_leaf = not nest.is_nested(observation_spec)
+        paths: list[str] = []
+        nest.py_map_structure_with_path(lambda path, _: paths.append(path), observation_spec)
+        self._observation = [
+            (place, ".".join(filter(None, ("observation", path))))
+            for place, (path, spec) in enumerate(zip(paths, nest.flatten(observation_spec), strict=True))
+            if spec.dtype.is_floating_point
+        ]
 
-def _observation_leaves(observation: Any) -> list:
-    if not nest.is_nested(observation):
-        return [("observation", observation)]
-    leaves: list = []
-    nest.py_map_structure_with_path(lambda path, leaf: leaves.append((f"observation.{path}", leaf)), observation)
-    return leaves
+    def __call__(self, time_step: TimeStep) -> None:
+        """Raise if the reward or a part of the observation is NaN or infinite; on a GPU this waits for it.
 
+        Args:
+            time_step: of arrays or tensors, with or without a batch dimension.
+        Raises:
+            NonFiniteError: naming the part, the index and the value.
+        """
+        reward = time_step.reward
+        # The sum is one pass; it may be infinite by itself, and is then looked into.
+        if not math.isfinite(reward if np.ndim(reward) == 0 else reward.sum()):
+            self._look("reward", reward)
+        leaves = None
+        for place, path in self._observation:
+            if leaves is None:
+                leaves = [time_step.observation] if self._is_leaf else nest.flatten(time_step.observation)
+            if not math.isfinite(leaves[place].sum()):
+                self._look(path, leaves[place])
 
-def _is_float(leaf: Any) -> bool:
-    return leaf.is_floating_point() if isinstance(leaf, torch.Tensor) else np.asarray(leaf).dtype.kind == "f"
+    def _look(self, path: str, leaf: Any) -> None:
+        values = np.asarray(leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf)
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            index = bad[0].tolist()
+            raise NonFiniteError(
+                f"{self._name}: {path}{index or ''}: expected a finite number, got {values[tuple(index)]}. Repair the "
+                "environment, or end the episode where its simulation breaks down."
+            )

@@ -49,6 +49,9 @@ class AlfEnvironment(abc.ABC):
     #: Whether ``step`` after ``LAST`` starts a new episode by itself.
     auto_reset: bool = True
 
+    #: Whether ``step`` and ``reset`` look for NaN and infinity themselves, and raise a NonFiniteError.
+    checks_finite: bool = False
+
     _current_time_step: ds.TimeStep | None = None
     # True before the first reset and after LAST; shared by step() and step_into().
     _reset_due: bool = True

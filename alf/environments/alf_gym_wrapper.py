@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium
@@ -116,6 +117,9 @@ class AlfGymWrapper(AlfEnvironment):
         self._box_shape = self._leaves[0].space.shape
         self._to_gym_action = action_writer(gym_env.action_space)
         self._zero_action = nest.map_structure(lambda spec: spec.numpy_zeros(), self._action_spec)
+
+    #: Each time step that ``step`` and ``reset`` return.
+    checks_finite = True
 
     @property
     def gym(self) -> gymnasium.Env:
@@ -296,12 +300,8 @@ class AlfGymWrapper(AlfEnvironment):
             np.array(value, leaf.dtype)
             for leaf, value in zip(self._leaves, self._read_observation(observation), strict=True)
         ]
-        for leaf, value in zip(self._leaves, values, strict=True):
-            if leaf.dtype.kind == "f" and not np.isfinite(value).all():
-                raise NonFiniteError(f"{self._name}: {leaf.path}: expected finite numbers, got {value!r:.200}.")
         reward = np.asarray(reward, np.float32)
-        if not np.isfinite(reward).all():
-            raise NonFiniteError(f"{self._name}: reward: expected a finite number, got {reward!r:.200}.")
+        self._check_finite(values, reward)
         return TimeStep(
             step_type=np.asarray(step_type, np.int32),
             reward=reward,
@@ -311,6 +311,14 @@ class AlfGymWrapper(AlfEnvironment):
             env_id=np.asarray(self._env_id, np.int32),
             env_info=self._env_info.arrays(self._info),
         )
+
+    def _check_finite(self, values: list[np.ndarray], reward: np.ndarray) -> None:
+        # A sum is one quick pass; it may be infinite by itself, and is then looked into.
+        for leaf, value in zip(self._leaves, values, strict=True):
+            if leaf.dtype.kind == "f" and not math.isfinite(value.sum()) and not np.isfinite(value).all():
+                raise NonFiniteError(f"{self._name}: {leaf.path}: expected finite numbers, got {value!r:.200}.")
+        if not math.isfinite(reward if self._scalar_reward else reward.sum()) and not np.isfinite(reward).all():
+            raise NonFiniteError(f"{self._name}: reward: expected a finite number, got {reward}.")
 
     def reset_into(self, rows: Rows, index: int) -> int:
         """Start a new episode and write FIRST into row ``index``."""

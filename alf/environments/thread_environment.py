@@ -10,7 +10,7 @@ import torch
 
 import alf.nest as nest
 from alf.data_structures import TimeStep
-from alf.environments._non_finite import check_finite
+from alf.environments._non_finite import FiniteCheck
 from alf.environments.alf_environment import AlfEnvironment
 
 
@@ -41,7 +41,8 @@ class ThreadEnvironment(AlfEnvironment):
             self._executor.shutdown(wait=False)
             raise
         self._is_batched = self._env.batched
-        self._name = f"the environment ({type(self._env).__name__})"
+        name = f"the environment ({type(self._env).__name__})"
+        self._check_finite = None if self._env.checks_finite else FiniteCheck(self._specs[0], name)
         self._speaks_numpy = not self._env.is_tensor_based
 
     def _run(self, function: Callable, *args: Any) -> Any:
@@ -105,7 +106,8 @@ class ThreadEnvironment(AlfEnvironment):
             tensor = torch.as_tensor(leaf)
             return tensor if self._is_batched else tensor.unsqueeze(0)
 
-        check_finite(time_step, self._name)
+        if self._check_finite is not None:
+            self._check_finite(time_step)
         return nest.map_structure(convert, time_step)
 
     def sync_progress(self) -> None:

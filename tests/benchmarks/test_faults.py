@@ -1,8 +1,14 @@
 """The long form of the fault tests: what it counts as damage, loss and growth."""
 
+import os
+import pathlib
 import random
+import subprocess
+import sys
+import textwrap
 import types
 
+import psutil
 import pytest
 import torch
 
@@ -38,6 +44,37 @@ def test_damages_that_are_noticed_are_counted(tmp_path):
     rows = list(_kills.damage_checkpoints(5, tmp_path / "run", tmp_path, seed=1))
     assert [row["detected"] for row in rows] == [True] * 5 and len({row["damage"] for row in rows}) > 1
     assert not (tmp_path / "damaged").exists()
+
+
+def test_names_in_shared_memory_count_if_they_are_those_of_the_run():
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent("""
+        import mmap, os
+        names = [f"/dev/shm/alf_test_{os.getppid()}x_mapped", f"/dev/shm/alf_test_{os.getpid()}_named"]
+        for name in names:
+            with open(name, "wb") as file:
+                file.write(bytes(4096))
+        file = open(names[0], "r+b")
+        mapped = mmap.mmap(file.fileno(), 4096)
+        print("there", flush=True)
+        input()
+    """)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"there\n"
+    mapped, named = f"alf_test_{os.getpid()}x_mapped", f"alf_test_{process.pid}_named"
+    other = pathlib.Path(f"/dev/shm/alf_test_{os.getpid()}x_other")  # nobody uses it, and it is not of the run
+    other.write_bytes(b"")
+    try:
+        own = _kills.used_names([psutil.Process(process.pid)])
+        assert own == {mapped}
+        assert _kills.left_names(own, []) == set()  # it is in use
+        process.kill()
+        process.wait()
+        assert _kills.left_names(own, [process.pid]) == {mapped, named}
+        assert other.name in _kills.abandoned_names()
+    finally:
+        process.kill()
+        process.communicate()
+        for name in (mapped, named, other.name):
+            pathlib.Path("/dev/shm", name).unlink(missing_ok=True)
 
 
 def test_slope_is_per_hour():

@@ -35,6 +35,11 @@ class AlfEnvironmentBaseWrapper(AlfEnvironment):
         return getattr(self._env, name)
 
     @property
+    def checks_finite(self) -> bool:
+        """See :attr:`AlfEnvironment.checks_finite`."""
+        return self._env.checks_finite
+
+    @property
     def num_valid_steps(self) -> int | None:
         """See :attr:`AlfEnvironment.num_valid_steps`."""
         return self._env.num_valid_steps

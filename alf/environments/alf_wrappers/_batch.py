@@ -9,7 +9,7 @@ import torch
 
 import alf.nest as nest
 from alf.data_structures import TimeStep
-from alf.environments._non_finite import check_finite
+from alf.environments._non_finite import FiniteCheck
 from alf.environments._rows import FIRST, Rows, action_splitter, to_numpy
 from alf.environments.alf_environment import AlfEnvironment
 from alf.environments.alf_wrappers._base import AlfEnvironmentBaseWrapper
@@ -57,6 +57,8 @@ class BatchedTensorWrapper(TensorWrapper):
     def __init__(self, env: AlfEnvironment):
         super().__init__(env)
         self._require_unbatched()
+        name = f"the environment ({type(env).__name__})"
+        self._check_finite = None if env.checks_finite else FiniteCheck(env.observation_spec(), name)
 
     @property
     def batched(self) -> bool:
@@ -69,7 +71,8 @@ class BatchedTensorWrapper(TensorWrapper):
         return 1
 
     def _batch(self, time_step: TimeStep) -> TimeStep:
-        check_finite(time_step, f"the environment ({type(self._env).__name__})")
+        if self._check_finite is not None:
+            self._check_finite(time_step)
         return nest.map_structure(lambda leaf: torch.as_tensor(leaf).unsqueeze(0), time_step)
 
     def _reset(self) -> TimeStep:

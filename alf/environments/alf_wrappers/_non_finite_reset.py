@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from alf.data_structures import TimeStep
-from alf.environments._non_finite import NonFinitePolicy, check_finite
+from alf.environments._non_finite import FiniteCheck, NonFinitePolicy
 from alf.environments._pool._errors import NonFiniteError
 from alf.environments._rows import LAST
 from alf.environments.alf_environment import AlfEnvironment
@@ -28,6 +28,7 @@ class NonFiniteReset(AlfEnvironmentBaseWrapper):
     def __init__(self, env: AlfEnvironment, policy: NonFinitePolicy):
         super().__init__(env)
         self._policy = policy
+        self._check_finite = FiniteCheck(env.observation_spec(), f"the batch ({type(env).__name__})")
         self._num_steps = 0
 
     def _reset(self) -> TimeStep:
@@ -49,7 +50,7 @@ class NonFiniteReset(AlfEnvironmentBaseWrapper):
         return time_step
 
     def _checked(self, time_step: TimeStep) -> TimeStep:
-        check_finite(time_step, f"the batch ({type(self._env).__name__})")
+        self._check_finite(time_step)
         # Of its own, for it may be written to: an environment may return the same array again and again.
         return time_step._replace(step_type=time_step.step_type.clone())
 

@@ -313,9 +313,9 @@ class AlfGymWrapper(AlfEnvironment):
         )
 
     def _check_finite(self, values: list[np.ndarray], reward: np.ndarray) -> None:
-        # A sum is one quick pass; it may be infinite by itself, and is then looked into.
+        # A sum of squares is the quickest pass; it may be infinite by itself, and is then looked into.
         for leaf, value in zip(self._leaves, values, strict=True):
-            if leaf.dtype.kind == "f" and not math.isfinite(value.sum()) and not np.isfinite(value).all():
+            if leaf.dtype.kind == "f" and not math.isfinite(np.vdot(value, value)) and not np.isfinite(value).all():
                 raise NonFiniteError(f"{self._name}: {leaf.path}: expected finite numbers, got {value!r:.200}.")
         if not math.isfinite(reward if self._scalar_reward else reward.sum()) and not np.isfinite(reward).all():
             raise NonFiniteError(f"{self._name}: reward: expected a finite number, got {reward}.")

@@ -16,7 +16,7 @@ from alf import progress, summary
 from alf.algorithms.config import TrainerConfig
 from alf.config_helpers import get_data_transformer, get_env, random_seed
 from alf.environments.fast_parallel_environment import TooManyResetsError, WorkerDiedError
-from alf.trainers import _disk_space, _run_directory, _unroll_process
+from alf.trainers import _disk_space, _out_of_memory, _run_directory, _unroll_process
 from alf.trainers._player import play  # noqa: F401  (public here)
 from alf.trainers._progress_view import ProgressView, told_duration
 from alf.trainers._rng_state import RngState
@@ -158,6 +158,12 @@ class Trainer(abc.ABC):
             except (TooManyResetsError, WorkerDiedError):
                 # The environments are of no more use, and what was learned up to then is.
                 self._save_checkpoint(told=True)
+                raise
+            except (MemoryError, RuntimeError) as error:
+                advice = _out_of_memory.advice(error, self._config, get_env().batch_size)
+                if advice is not None:
+                    error.add_note(advice)
+                    self._save_checkpoint(told=True)
                 raise
             finally:
                 self._end(finished)

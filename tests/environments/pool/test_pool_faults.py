@@ -88,7 +88,7 @@ def test_dead_worker_is_noticed_within_a_second(toys, fault, words, backend):
     began = time.monotonic()
     with pytest.raises(WorkerDiedError, match=words) as caught:
         step_until_error(env)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < (60.0 if "ALF_SANITIZED" in os.environ else 2.0)
     assert "environments 2-3" in str(caught.value)
     assert "in environment 2, whose last action was [2] and whose seed was 2" in str(caught.value)
     with pytest.raises(RuntimeError, match="closed"):

@@ -24,6 +24,7 @@ from alf.trainers._progress_view import ProgressView, told_duration
 from alf.trainers._run_profile import RunProfile
 from alf.trainers.policy_trainer import RLTrainer
 from alf.utils import profiling
+from alf.utils.linear import matrix_library
 
 _MEASURED_SECONDS = 3.0
 _LONGEST_SECONDS = 120.0  # to wait for the first updates
@@ -99,6 +100,7 @@ def dry_run(conf: str, conf_params: Optional[List[str]]) -> None:
                 parse_config(conf, conf_params)
                 trainer = _Tried(TrainerConfig(root_dir=root_dir, conf_file=conf), _LONGEST_SECONDS)
             env = trainer.env
+            print(f"PyTorch: {torch.get_num_threads()} threads, large products of float32 by {matrix_library()}")
             print(f"environments: {env.batch_size}\n{told_specs(env)}")
             print("\n".join(told_tree(trainer.algorithm) + told_optimizers(trainer.algorithm)), flush=True)
             trainer.train()

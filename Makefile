@@ -31,7 +31,7 @@ help:
 	@echo "make clean     remove $(VENV) and demo_run"
 
 demo: $(VENV)/demo.stamp
-	@echo "== Training: PPO on CartPole-v1, less than a minute. The same command again resumes."
+	@echo "== Training: PPO on CartPole-v1, a few seconds. The same command again resumes."
 	@$(BIN)/python -m alf.bin.train --conf ppo_cart_pole_conf.py --root_dir $(RUN_DIR) $(DEMO_FLAGS)
 	@echo "== Measuring 100 episodes. The task counts as solved from a mean return of 475; the most is 500."
 	@$(BIN)/python -m alf.bin.evaluate --root_dir $(RUN_DIR) --num_episodes 100

@@ -4,6 +4,7 @@
 
 Writes ``<out>/<conf>.json`` (settings, machine, a row for each seed), ``<out>/<conf>.csv`` (the curves) and, with
 matplotlib, ``<out>/<conf>.png``. The return is the mean of the last ``window`` training episodes, exploration included.
+Seconds are told on the clock, and those of the processor: on a machine that does something else only the latter count.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import time
 
 
 def read_curve(root_dir: str) -> list:
-    """Return ``(env_steps, seconds, return)`` rows of a run, seconds since its first summary."""
+    """Return ``(env_steps, seconds, return, episodes)`` rows of a run, seconds since its first summary."""
     rows = []
     begun = None
     for line in pathlib.Path(root_dir, "train", "metrics.jsonl").read_text().splitlines():
@@ -33,6 +34,31 @@ def read_curve(root_dir: str) -> list:
     return rows
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the seconds that the threads of a process have run on a processor; NaN where the system does not tell."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return float("nan")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def run_watched(command: list, verbose: bool) -> list:
+    """Run a command and return ``(seconds, cpu_seconds)`` of it, fifty times a second; the last ones are its end."""
+    output = None if verbose else subprocess.DEVNULL
+    began = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=output)
+    watched = []
+    # Until it is waited for, an ended process still tells its times.
+    while not watched or os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.02)
+        watched.append((time.monotonic() - began, cpu_seconds(process.pid)))
+    watched.append((time.monotonic() - began, cpu_seconds(process.pid)))
+    if process.wait():
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return watched
+
+
 def run_seed(arguments, seed: int) -> dict:
     """Train one seed and return its row."""
     root_dir = tempfile.mkdtemp(prefix="alf-learn-")
@@ -41,22 +67,24 @@ def run_seed(arguments, seed: int) -> dict:
     command = [sys.executable, "-m", "alf.bin.train", "--conf", arguments.conf, "--root_dir", root_dir]
     for param in params:
         command += ["--conf_param", param]
-    began = time.monotonic()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=None if arguments.verbose else
-                   subprocess.DEVNULL)
-    wall = time.monotonic() - began
+    watched = run_watched(command, arguments.verbose)
+    wall = watched[-1][0]
     curve = read_curve(root_dir)
     shutil.rmtree(root_dir)
     reached = next((row for row in curve if row[2] >= arguments.threshold and row[3] >= arguments.window), None)
+    # From the start of the process: the curve's clock starts with the first summary.
+    reached_seconds = None if reached is None else reached[1] + wall - curve[-1][1]
     return {
         "seed": seed,
         "reached_env_steps": None if reached is None else reached[0],
-        # From the start of the process: the curve's clock starts with the first summary.
-        "reached_seconds": None if reached is None else reached[1] + wall - curve[-1][1],
+        "reached_seconds": reached_seconds,
+        "reached_cpu_seconds": None if reached is None else next(cpu for seconds, cpu in watched
+                                                                 if seconds >= reached_seconds),
         "best_return": max(row[2] for row in curve),
         "last_return": curve[-1][2],
         "env_steps": curve[-1][0],
         "wall_seconds": wall,
+        "cpu_seconds": watched[-1][1],
         "steps_per_second": curve[-1][0] / wall,
         "curve": [row[:3] for row in curve],
     }
@@ -111,6 +139,7 @@ def main() -> None:
                    f"{platform.python_version()}",
         "reached": f"{len(reached)} of {len(rows)}",
         "median_seconds": statistics.median(row["reached_seconds"] for row in reached) if reached else None,
+        "median_cpu_seconds": statistics.median(row["reached_cpu_seconds"] for row in reached) if reached else None,
         "median_env_steps": statistics.median(row["reached_env_steps"] for row in reached) if reached else None,
         "rows": [{k: v for k, v in row.items() if k != "curve"} for row in rows],
     }
@@ -125,7 +154,7 @@ def main() -> None:
     except ImportError:
         print("no picture: pip install alf-rl[plot]")
     print(f"{report['reached']} seeds reached {report['threshold']}; medians: {report['median_seconds']} s, "
-          f"{report['median_env_steps']} environment steps")
+          f"{report['median_cpu_seconds']} s of the processor, {report['median_env_steps']} environment steps")
 
 
 if __name__ == "__main__":

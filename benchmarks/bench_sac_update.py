@@ -3,8 +3,9 @@
 Ours: ``train_sequence``, ``calc_loss``, ``update_with_gradient``, ``after_update`` on a given batch of two steps. The
 bare loop has two separate critics, direct formulas, fused Adam, and an in-place target update. Neither samples a replay
 buffer. All are interleaved in one process, which keeps freed memory as training does; ratios are of neighbouring runs.
+Time is that of the processor, so that other programs count less.
 
-Usage: python benchmarks/bench_sac_update.py [--repeats 15] [--calls 20] [--threads 1] [--profile]
+Usage: python benchmarks/bench_sac_update.py [--repeats 15] [--calls 20] [--threads 1] [--profile] [--compile default]
 """
 
 import argparse
@@ -92,20 +93,24 @@ def make_bare_learner(torch):
     return sample, update
 
 
-def make_our_update(torch, **kwargs):
+def make_our_update(torch, config=None, **kwargs):
     """Return a function that makes one update of a SacAlgorithm.
 
     Args:
         torch: the module.
+        config: settings of ``TrainerConfig`` such as ``compile``; None: the algorithm has none.
         kwargs: arguments of the algorithm.
     """
     from functools import partial
 
+    from alf import summary
+    from alf.algorithms.config import TrainerConfig
     from alf.algorithms.sac_algorithm import SacAlgorithm, SacInfo
-    from alf.data_structures import TimeStep
+    from alf.data_structures import Experience, TimeStep
     from alf.networks import ActorDistributionNetwork, CriticNetwork, NormalProjectionNetwork
     from alf.optimizers import Adam
     from alf.tensor_specs import BoundedTensorSpec, TensorSpec
+    from alf.utils.dist_utils import extract_spec
     from alf.utils.math_ops import clipped_exp
 
     projection = partial(NormalProjectionNetwork, state_dependent_std=True, scale_distribution=True,
@@ -120,6 +125,7 @@ def make_our_update(torch, **kwargs):
         actor_optimizer=Adam(lr=3e-4),
         critic_optimizer=Adam(lr=3e-4),
         alpha_optimizer=Adam(lr=3e-4),
+        config=None if config is None else TrainerConfig(root_dir="", **config),
         **kwargs)
     time_steps = TimeStep(
         step_type=torch.ones(2, BATCH_SIZE, dtype=torch.int32),
@@ -136,7 +142,17 @@ def make_our_update(torch, **kwargs):
         algorithm.update_with_gradient(loss, masks)
         algorithm.after_update(time_steps, info)
 
-    return update
+    def learn():
+        with algorithm._in_mixed_precision():
+            algorithm._learn(batch, info_spec, last_row_counts=True)
+
+    if config is None:
+        return update
+    summary.disable_summary()
+    algorithm.attach_optimizers()
+    batch = Experience(time_step=time_steps, action=rollout_info.action, rollout_info=rollout_info)
+    info_spec = extract_spec(rollout_info, from_dim=2)
+    return learn
 
 
 def main() -> None:
@@ -145,6 +161,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", help="also compiled updates, with this mode of TrainerConfig.compile")
     parser.add_argument("--profile", action="store_true", help="print where the time of ours goes instead")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
@@ -159,7 +176,11 @@ def main() -> None:
         "bare": make_bare_update(torch),
         "ours": make_our_update(torch),
         "ours, reproduce_locomotion": make_our_update(torch, reproduce_locomotion=True),
+        "ours, mixed precision": make_our_update(torch, dict(enable_amp=True)),
     }
+    if args.compile:
+        updates["ours, compiled"] = make_our_update(torch, dict(compile=args.compile))
+        updates["ours, compiled, mixed precision"] = make_our_update(torch, dict(compile=args.compile, enable_amp=True))
     if args.profile:
         for name in ("bare", "ours"):
             for _ in range(10):
@@ -176,10 +197,10 @@ def main() -> None:
             update()
     for _ in range(args.repeats):
         for name, update in updates.items():
-            start = time.perf_counter()
+            start = time.process_time()
             for _ in range(args.calls):
                 update()
-            seconds[name].append((time.perf_counter() - start) / args.calls)
+            seconds[name].append((time.process_time() - start) / args.calls)
     for name, values in seconds.items():
         ratios = [ours / bare for ours, bare in zip(values, seconds["bare"], strict=True)]
         print(f"{name}: {statistics.median(values) * 1e3:.2f} ms (lowest {min(values) * 1e3:.2f}), "

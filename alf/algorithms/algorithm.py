@@ -2,15 +2,22 @@
 
 import contextlib
 import functools
-from typing import Any, Callable, Dict, Hashable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, ContextManager, Dict, Hashable, Iterator, List, Optional, Tuple, Union
 
 import torch
 from torch import nn
 
 from alf import summary
-from alf.algorithms._training.checkpoint import load_optimizer_states, optimizer_states, split_state_dict
+from alf.algorithms._training.checkpoint import (
+    LOSS_SCALER,
+    load_optimizer_states,
+    optimizer_states,
+    split_state_dict,
+)
 from alf.algorithms._training.finite_guard import FiniteGuard
 from alf.algorithms._training.from_replay import collect_train_info, prepare_experience
+from alf.algorithms._training.loss_scaler import LossScaler
+from alf.algorithms._training.mixed_precision import MixedPrecision
 from alf.algorithms._training.offline import OfflineReplay, add_offline_loss, collect_offline_info, sample_offline
 from alf.algorithms._training.parameters import Assignment, assign_parameters, trained_algorithms
 from alf.algorithms._training.replay import LastUnroll, Replay
@@ -78,6 +85,7 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         self._finite_guard = FiniteGuard("raise" if config is None else config.non_finite)
         self._was_updated = True  # False: the last update was left out
         self._compiled_update: Optional[Callable] = None  # with TrainerConfig.compile, of the root
+        self._mixed_precision: Optional[MixedPrecision] = None  # with TrainerConfig.enable_amp, of the root
         self._param_names: Dict[int, str] = {}
         self._data_transformer: Optional[nn.Module] = None
         self._checkpoint = checkpoint
@@ -246,11 +254,25 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
             if assignment.unhandled:
                 common.warning("%s: no optimizer trains these parameters: %s", self.name,
                                [self.get_param_name(p) for p in assignment.unhandled])
+            parameters = [p for parameters in assignment.parameters for p in parameters]
+            if self._config is not None and self._config.enable_amp:
+                self._mixed_precision = MixedPrecision(self, parameters)
+                self._finite_guard.loss_scaler = self._mixed_precision.loss_scaler
             if self._config is not None and self._config.compile is not None:
                 from alf.algorithms._training.compiled_update import CompiledUpdate  # takes a second, few need it
-                parameters = [p for parameters in assignment.parameters for p in parameters]
-                self._compiled_update = CompiledUpdate(self, self._config.compile, parameters)
+                self._compiled_update = CompiledUpdate(self, self._config.compile, parameters, self._mixed_precision)
         return self._assignment
+
+    def _in_mixed_precision(self) -> ContextManager:
+        """Return the context of training: that in which networks compute with the precision of the configs."""
+        if self._config is None or not self._config.enable_amp:
+            return contextlib.nullcontext()
+        self.attach_optimizers()
+        return self._mixed_precision.active()
+
+    @property
+    def _loss_scaler(self) -> Optional[LossScaler]:
+        return None if self._mixed_precision is None else self._mixed_precision.loss_scaler
 
     def _assigned(self) -> Assignment:
         """Return who trains which parameter, or would if this were the root."""
@@ -310,6 +332,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
     def state_dict(self, destination=None, prefix: str = "", visited=None, keep_vars: bool = False) -> Dict[str, Any]:
         """Return parameters, buffers and the states of the optimizers (``_optimizers.<i>``) of the tree.
 
+        In mixed precision with float16 also that of the loss scaler.
+
         Args:
             destination: dictionary to add to. With one, as when PyTorch collects a module that contains this
                 algorithm, optimizers are left out: such a module could not load them.
@@ -321,6 +345,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         destination = nn.Module.state_dict(self, destination=destination, prefix=prefix, keep_vars=keep_vars)
         if is_root:
             destination.update(optimizer_states(self, prefix))
+            if self._loss_scaler is not None:
+                destination[prefix + LOSS_SCALER] = self._loss_scaler.state_dict()
         return destination
 
     def load_state_dict(self, state_dict: Dict[str, Any], strict: bool = True, skip_preloded: bool = True):
@@ -336,6 +362,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         if optimizers:
             self.attach_optimizers()
             load_optimizer_states(self, optimizers)
+            if self._loss_scaler is not None and LOSS_SCALER in optimizers:
+                self._loss_scaler.load_state_dict(optimizers[LOSS_SCALER])
         return result
 
     # ---- data transformers ---------------------------------------------------------------------------------------
@@ -426,8 +454,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
                 summarize = functools.partial(summary_utils.summarize_gradients, params)
         with record_time("time/backward"):
             self._was_updated = update_parameters(loss if weight == 1.0 else loss * weight, assignment.optimizers,
-                                                  summarize, self._finite_guard)
-        if not self._was_updated:
+                                                  summarize, self._finite_guard, self._loss_scaler)
+        if not self._was_updated and not self._finite_guard.overflowed:
             self._finite_guard.refuse(loss_info, self._trained_parameters)
         if recording:
             if self._finite_guard.skips:
@@ -535,10 +563,12 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         weights = () if batch_info is None else batch_info.importance_weights
         loss, priority = self._compiled_update(batch, info_spec, at_once, last_row_counts,
                                                weights if isinstance(weights, torch.Tensor) else None)
+        if self._loss_scaler is not None:
+            self._loss_scaler.unscale(self._assignment.optimizers)
         self._was_updated = step_optimizers(loss, self._assignment.optimizers, self._finite_guard)
         if self._was_updated:
             self.after_update(batch.time_step, ())
-        else:
+        elif not self._finite_guard.overflowed:
             loss_info = self.calc_loss(collect_train_info(self, batch, info_spec, at_once))
             self._finite_guard.refuse(loss_info, self._trained_parameters)
         return LossInfo(loss=loss, priority=() if priority is None else priority)
@@ -552,7 +582,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         Returns:
             The number of steps trained on.
         """
-        self._update(experience, train_info, last_row_counts=False)
+        with self._in_mixed_precision():
+            self._update(experience, train_info, last_row_counts=False)
         num_rows, num_envs = experience.step_type.shape
         return (num_rows - 1) * num_envs
 
@@ -565,9 +596,9 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
             The number of steps trained on, repeated ones counted each time.
         """
         self.attach_optimizers()
-        if self._config.whole_replay_buffer_training:
-            return self._train_on_all(update_global_counter)
-        return self._train_on_samples(update_global_counter)
+        train = self._train_on_all if self._config.whole_replay_buffer_training else self._train_on_samples
+        with self._in_mixed_precision():
+            return train(update_global_counter)
 
     def _train_on_all(self, update_global_counter: bool) -> int:
         """Train on all that is stored, ``num_updates_per_train_iter`` times, in shuffled mini batches.

@@ -28,6 +28,10 @@ class TrainerConfig:
     what was measured must not decide the results of a seed. Needs an even number of environments that
     ``FastParallelEnvironment`` steps; those that it steps in this process give the same results, and gain nothing.
 
+    With ``enable_amp`` networks compute with 16 bits while they are trained: with float16 on CUDA, with bfloat16 on
+    CPUs. It pays where large matrix products or convolutions take most of an update: layers from 256 x 256 at batches
+    of 256 on a CPU with instructions for bfloat16. Small networks become slower. See docs/mixed_precision.md.
+
     Raises:
         ValueError: for a value out of its range or values that contradict each other, saying which and what to set.
     """
@@ -86,7 +90,7 @@ class TrainerConfig:
     metric_min_buffer_size: int = 10  # episodes that metrics average over, at least
     debug_summaries: bool = False  # more summaries
     profiling: bool = False  # profile the run with cProfile
-    enable_amp: bool = False  # mixed precision on GPUs
+    enable_amp: bool = False  # networks compute with 16 bits in training; see below
     code_snapshots: Optional[List[str]] = None  # files whose text goes to the summary
     summarize_grads_and_vars: bool = False  # histograms of gradients and parameters
     summarize_gradient_noise_scale: bool = False

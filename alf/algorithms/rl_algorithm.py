@@ -1,5 +1,6 @@
 """RLAlgorithm: an algorithm that acts in environments; as the root of a tree it unrolls, trains and measures itself."""
 
+import contextlib
 from typing import Any, Callable, Dict, List, Optional, Union
 
 import torch
@@ -382,7 +383,8 @@ class RLAlgorithm(Algorithm):
         on_policy = bool(self.on_policy)
         # The graph of an on-policy unroll is trained on, so it must be that of training.
         self._set_mode(on_policy)
-        with torch.set_grad_enabled(on_policy or self._config.unroll_with_grad):
+        precision = self._in_mixed_precision() if on_policy else contextlib.nullcontext()
+        with torch.set_grad_enabled(on_policy or self._config.unroll_with_grad), precision:
             experience = self.unroll(unroll_length)
         with profiling.scope("summaries"):
             self.summarize_rollout(experience)

@@ -66,6 +66,11 @@ class FC(nn.Module):
         self.reset_parameters()
 
     @property
+    def keeps_full_precision(self) -> bool:
+        """Whether mixed precision leaves the layer in float32: without activation it puts out values, logits, means."""
+        return self._activation is None
+
+    @property
     def input_size(self) -> int:
         """Size of the last dimension of the input."""
         return self._input_size
@@ -163,6 +168,11 @@ class ParallelFC(nn.Module):
         self._ln = nn.GroupNorm(n, n * output_size) if use_ln else None
         self._is_normalized = use_bn or use_ln
         self.reset_parameters()
+
+    @property
+    def keeps_full_precision(self) -> bool:
+        """As of :class:`FC`."""
+        return self._activation is None
 
     @property
     def weight(self) -> nn.Parameter:

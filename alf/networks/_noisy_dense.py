@@ -42,6 +42,11 @@ class NoisyDense(nn.Module):
         self._bias_std = nn.Parameter(torch.empty(*replicas, output_size))
         self.reset_parameters()
 
+    @property
+    def keeps_full_precision(self) -> bool:
+        """As of :class:`alf.layers.FC`."""
+        return self._activation is identity
+
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw new means and set the standard deviations back, as section 3.2 of the paper says."""

@@ -30,6 +30,8 @@ class _BoundedAction(nn.Module):
         name: of the network, for errors.
     """
 
+    keeps_full_precision = True  # in mixed precision: an action
+
     def __init__(self, input_size: int, spec: BoundedTensorSpec, squashing_func: Callable, name: str):
         super().__init__()
         check_single_action_spec(spec, name)

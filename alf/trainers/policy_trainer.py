@@ -479,7 +479,6 @@ def _check_supported(config: TrainerConfig) -> None:
                          "alf.config(\"TrainerConfig\", algorithm_ctor=partial(PPOAlgorithm, optimizer=...)).")
     missing = {
         "ml_type": config.ml_type != "rl",
-        "enable_amp": config.enable_amp,
         "summarize_gradient_noise_scale": config.summarize_gradient_noise_scale,
         "visualize_alf_tree": config.visualize_alf_tree,
     }

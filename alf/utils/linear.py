@@ -133,6 +133,18 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: Optional[torch.Tensor] =
     return _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], -1)
 
 
+def _autocast_parallel_linear(x: torch.Tensor, weight: torch.Tensor, bias: Optional[torch.Tensor],
+                              activation: Callable) -> torch.Tensor:
+    """Return what :func:`parallel_linear` does; products with 16 bits are fastest where rows are in one piece."""
+    n, num_outputs, _ = weight.shape
+    if x.ndim == 2:
+        y = F.linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())
+        return activation(y).view(-1, n, num_outputs)
+    x, weight = x.transpose(0, 1), weight.transpose(1, 2)
+    y = torch.bmm(x, weight) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight)
+    return activation(y).transpose(0, 1)
+
+
 def parallel_linear(x: torch.Tensor, weight: torch.Tensor, bias: Optional[torch.Tensor] = None,
                     activation: Callable = identity) -> torch.Tensor:
     """Return ``activation(x W^T + b)`` ``[B, n, out]`` of ``n`` affine maps; in memory the batch may come in any place.
@@ -155,6 +167,8 @@ def parallel_linear(x: torch.Tensor, weight: torch.Tensor, bias: Optional[torch.
         # What comes from a large layer has its rows in one piece, and a small one leaves it so.
         if x.ndim == 3 and (is_large or x.stride(2) == 1):
             return activation(_ParallelLinear.apply(x.transpose(0, 1).contiguous(), weight, bias)).transpose(0, 1)
+    elif torch.is_autocast_enabled(x.device.type):
+        return _autocast_parallel_linear(x, weight, bias, activation)
     x = x.t().expand(n, *x.shape[::-1]) if x.ndim == 2 else x.permute(1, 2, 0)
     # With the batch last, the gradient of the weight is laid out as the weight is: autograd need not copy it.
     y = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)

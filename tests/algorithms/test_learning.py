@@ -71,6 +71,17 @@ def test_policy_repeats_the_observation(make_config, cls, in_agent, action_type)
 
 
 @BOTH
+def test_policy_is_found_in_mixed_precision(make_config, cls, in_agent):
+    env = PolicyUnittestEnv(20, 6, action_type=ActionType.Continuous)
+    algorithm = make(cls, env, make_config(unroll_length=8, mini_batch_length=1, mini_batch_size=80, enable_amp=True),
+                     in_agent=in_agent, gamma=0.5)
+    for _ in range(150 if cls is ActorCriticAlgorithm else 30):
+        algorithm.train_iter()
+    assert algorithm._mixed_precision is not None
+    assert mean_reward(algorithm, env, 30) > 0.9
+
+
+@BOTH
 def test_policy_of_mixed_actions(make_config, cls, in_agent):
     env = MixedPolicyUnittestEnv(20, 6)
     algorithm = make(cls, env, make_config(unroll_length=8, mini_batch_length=1, mini_batch_size=80),

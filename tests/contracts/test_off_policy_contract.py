@@ -199,10 +199,11 @@ def test_training_is_the_same_from_the_same_seed(make):
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
-def test_traced_updates_are_those_of_plain_pytorch(make):
+@pytest.mark.parametrize("enable_amp", [False, True])
+def test_traced_updates_are_those_of_plain_pytorch(make, enable_amp):
     results = []
     for mode in (None, "trace"):
-        algorithm = make(compile=mode)
+        algorithm = make(compile=mode, enable_amp=enable_amp)
         if mode is not None and isinstance(algorithm, R2d2Algorithm):
             with pytest.raises(RuntimeError, match="R2d2Algorithm.* cannot be compiled: where the episodes in a batch"):
                 algorithm.train_iter()
@@ -213,6 +214,15 @@ def test_traced_updates_are_those_of_plain_pytorch(make):
         results.append([*algorithm.state_dict().values(), *algorithm.rollout_state_dict().values()])
     assert all(torch.equal(a, b) for a, b in zip(*[[x for x in r if isinstance(x, torch.Tensor)] for r in results],
                                                  strict=True))
+
+
+def test_mixed_precision_trains_and_keeps_float32(make):
+    algorithm = make(enable_amp=True)
+    for _ in range(2):
+        assert algorithm.train_iter() > 0
+    for leaf in nest.flatten([algorithm.state_dict(), algorithm.rollout_state_dict()]):
+        if isinstance(leaf, torch.Tensor) and leaf.is_floating_point():
+            assert leaf.dtype == torch.float32 and torch.isfinite(leaf).all()
 
 
 def test_state_dict_round_trip_is_exact(make):

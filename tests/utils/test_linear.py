@@ -96,6 +96,23 @@ def test_parallel_linear_and_its_gradients_are_those_of_single_maps(sizes, layou
 
 
 @needs_onednn
+@pytest.mark.parametrize("layout", ["own", "shared", "expanded", "batch last"])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_parallel_linear_under_autocast_is_that_of_single_maps_of_bfloat16(layout, has_bias):
+    weight, bias = torch.randn(2, 24, 16), torch.randn(2, 24) if has_bias else None
+    x = torch.randn((8, 16) if layout in ("shared", "expanded") else (8, 2, 16))
+    laid_out = {"expanded": lambda x: x.unsqueeze(1).expand(-1, 2, -1),
+                "batch last": lambda x: x.permute(1, 2, 0).contiguous().permute(2, 0, 1)}.get(layout, lambda x: x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert parallel_linear(laid_out(x), weight, bias).dtype == torch.bfloat16
+        ours = _with_gradients(lambda x, *rest: parallel_linear(laid_out(x), *rest).float(), x, weight, bias)
+    rounded = [leaf if leaf is None else leaf.bfloat16() for leaf in (x, weight, bias)]
+    assert all(gradient.dtype == torch.float32 for gradient in ours[1:])
+    for one, expected in zip(ours, _with_gradients(_reference, *rounded), strict=True):
+        assert (one.double() - expected.double()).norm() < 0.01 * expected.double().norm()
+
+
+@needs_onednn
 def test_parallel_linear_applies_the_activation_in_place():
     x, weight, bias = torch.randn(64, 2, 160), torch.randn(2, 144, 160), torch.randn(2, 144)
     _close(parallel_linear(x, weight, bias, torch.relu_), _reference(x, weight, bias).relu())

@@ -8,6 +8,7 @@ from torch import nn
 from alf.algorithms._training.parameters import is_algorithm
 
 _OPTIMIZERS = "_optimizers"
+LOSS_SCALER = f"{_OPTIMIZERS}.loss_scaler"  # key of the state of the root's loss scaler
 
 
 def _named_optimizers(algorithm: nn.Module) -> Iterator[Tuple[str, torch.optim.Optimizer]]:

@@ -14,13 +14,16 @@ from torch import nn
 
 from alf import summary
 from alf.algorithms._training.from_replay import collect_train_info
+from alf.algorithms._training.mixed_precision import MixedPrecision
 from alf.algorithms._training.parameters import is_algorithm
 from alf.algorithms._training.tracing import ReadSchedulers, StateTensors, Trace, TracingError, python_numbers
 from alf.algorithms._training.update import total_loss
 from alf.data_structures import Experience
 from alf.nest import Nest, flatten_with_structure
 
-# Largest difference of the gradients, relative to their norm, that a compiled update may show when it is first made.
+# Largest difference of the gradients, relative to their norm, that a compiled update may show when it is first made:
+# so many roundings to the type that networks compute with, but at least that of float32.
+_ROUNDINGS = 8
 _TOLERANCE = 1e-3
 
 
@@ -35,13 +38,16 @@ class CompiledUpdate:
         algorithm: the root algorithm.
         mode: ``TrainerConfig.compile``.
         parameters: what optimizers train.
+        precision: of the networks; None: float32.
     Raises:
         CompileError: if the updates of an algorithm in the tree cannot be compiled, or there is no compiler.
     """
 
-    def __init__(self, algorithm: nn.Module, mode: str, parameters: Sequence[nn.Parameter]):
+    def __init__(self, algorithm: nn.Module, mode: str, parameters: Sequence[nn.Parameter],
+                 precision: Optional[MixedPrecision] = None):
         self._algorithm = algorithm
         self._mode = mode
+        self._precision = precision
         self._parameters = list(parameters)
         if algorithm.on_policy:
             raise CompileError(_refusal(algorithm, "it learns from the graph of its unroll, which plain PyTorch makes"))
@@ -90,7 +96,8 @@ class CompiledUpdate:
             masks = algorithm._valid_masks(experience.step_type, last_row_counts)
             return total_loss(loss_info, masks, weights_now), loss_info.priority
 
-        self._plans[key] = plan = _Plan(self._algorithm, self._mode, self._state, self._parameters, losses)
+        self._plans[key] = plan = _Plan(self._algorithm, self._mode, self._state, self._parameters, losses,
+                                        self._precision)
         try:
             return plan.first_run(leaves)
         except TracingError as error:
@@ -101,8 +108,13 @@ class _Plan:
     """The compiled graph of updates of one signature."""
 
     def __init__(self, algorithm: nn.Module, mode: str, state: StateTensors, parameters: List[nn.Parameter],
-                 losses: Callable[[List[torch.Tensor]], Tuple[torch.Tensor, Nest]]):
+                 losses: Callable[[List[torch.Tensor]], Tuple[torch.Tensor, Nest]],
+                 precision: Optional[MixedPrecision] = None):
         self._algorithm = algorithm
+        self._loss_scaler = None if precision is None else precision.loss_scaler
+        self._tolerance = _TOLERANCE
+        if precision is not None:
+            self._tolerance = max(_TOLERANCE, _ROUNDINGS * torch.finfo(precision.dtype).eps)
         self._mode = mode
         self._state = state
         self._parameters = parameters
@@ -142,10 +154,14 @@ class _Plan:
         return self._take(outputs)
 
     def _outputs(self, leaves: Sequence[torch.Tensor]) -> List[torch.Tensor]:
-        """Return the loss, the gradients of the parameters that have one, and priorities, by plain PyTorch."""
+        """Return the loss, the gradients of the parameters that have one, and priorities, by plain PyTorch.
+
+        The loss scaler, if there is one, has scaled these gradients.
+        """
         with torch.enable_grad():
             loss, priority = self._losses(list(leaves))
-            gradients = torch.autograd.grad(loss, self._trained, allow_unused=True)
+            scaled = loss if self._loss_scaler is None else self._loss_scaler.scale(loss)
+            gradients = torch.autograd.grad(scaled, self._trained, allow_unused=True)
         given = [gradient for gradient in gradients if gradient is not None]
         if len(given) < len(gradients):
             self._trained = [p for p, gradient in zip(self._trained, gradients, strict=True) if gradient is not None]
@@ -210,7 +226,7 @@ class _Plan:
         norm = sum(float(gradient.double().square().sum()) for gradient in expected[1:last])**0.5
         difference = sum(float((one.double() - other.double()).square().sum())
                          for one, other in zip(outputs[1:last], expected[1:last], strict=True))**0.5
-        if difference > _TOLERANCE * norm + 1e-6:
+        if difference > self._tolerance * norm + 1e-6:
             raise CompileError(
                 f"TrainerConfig.compile={self._mode!r}: the first compiled update of {self._algorithm.name} is not "
                 f"that of plain PyTorch: its gradients differ by {difference:.3g}, and their norm is {norm:.3g}. Set "

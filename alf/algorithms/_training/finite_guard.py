@@ -8,6 +8,7 @@ from absl import logging
 from torch import nn
 
 from alf import progress
+from alf.algorithms._training.loss_scaler import LossScaler
 from alf.data_structures import LossInfo
 from alf.nest import py_map_structure_with_path
 from alf.utils.finite import NonFiniteError, is_finite, listed
@@ -22,6 +23,10 @@ class FiniteGuard:
     the first bad update, and ``"skip_update"`` leaves out each bad one (Adam's step number alone counts it). Optimizers
     that are not of :mod:`alf.optimizers`, and parameters on several devices, are always looked at there and then.
 
+    With a loss scaler, an update whose gradients are not finite is left out without a word, for the scaler then takes a
+    smaller factor, unless the factor is so small that it cannot be the cause. By the flag, Adam's step number counts
+    it, and what follows an update happens.
+
     Args:
         policy: ``"raise"`` or ``"skip_update"``, see ``TrainerConfig.non_finite``.
         read_every: updates between two readings of the flag.
@@ -32,10 +37,12 @@ class FiniteGuard:
         self._policy = policy
         self._read_every = read_every
         self._use_flag = use_flag
+        self.loss_scaler: Optional[LossScaler] = None  # has unscaled the gradients of each update
         self._planned_for: Optional[list] = None
         self._num_skipped = 0
         self._next_warning = 1
         self._num_unread = 0
+        self.overflowed = False  # the last update was left out for a factor of the loss that was too large
 
     @property
     def skips(self) -> bool:
@@ -71,11 +78,15 @@ class FiniteGuard:
             self._found = torch.zeros((), device=device)
             self._num_found = torch.zeros((), device=device)
             self._one = torch.ones((), device=device)
+            self._held_up = self._found if self.loss_scaler is None else torch.zeros((), device=device)
             for optimizer in optimizers:
-                optimizer.found_inf = self._found
+                optimizer.found_inf = self._held_up
 
     def _passes_at_once(self, loss: torch.Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> bool:
         total = loss.item()
+        self.overflowed = self._is_overflow(total)
+        if self.overflowed:
+            return False
         for optimizer in optimizers:
             total += optimizer.gather() if hasattr(optimizer, "gather") else _sum_of_gradients(optimizer)
         if math.isfinite(total):
@@ -85,14 +96,24 @@ class FiniteGuard:
                 optimizer.drop()
         return False
 
+    def _is_overflow(self, loss: float) -> bool:
+        """Return whether gradients are not finite because the factor of the loss is too large."""
+        scaler = self.loss_scaler
+        return scaler is not None and math.isfinite(loss) and scaler.overflowed.item() > scaler.is_hopeless.item()
+
     def _passes_by_flag(self, loss: torch.Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> bool:
         if self.skips:
             self._found.zero_()
-        numbers = _gradients(optimizers) + [loss.detach()]
+        numbers = [loss.detach()]
+        if self.loss_scaler is None:
+            numbers += _gradients(optimizers)
         # What GradScaler uses: one kernel that looks at all of them, and multiplies by one.
         for dtype in {number.dtype for number in numbers}:
             torch._amp_foreach_non_finite_check_and_unscale_([n for n in numbers if n.dtype == dtype], self._found,
                                                              self._one)
+        if self.loss_scaler is not None:
+            torch.maximum(self._found, self.loss_scaler.is_hopeless, out=self._found)
+            torch.maximum(self._found, self.loss_scaler.overflowed, out=self._held_up)
         self._num_found += self._found
         self._num_unread += 1
         return self._num_unread < self._read_every or self._read_flag() == 0 or self.skips

@@ -5,6 +5,7 @@ from typing import Callable, List, Optional, Tuple
 import torch
 
 from alf.algorithms._training.finite_guard import FiniteGuard
+from alf.algorithms._training.loss_scaler import LossScaler
 from alf.data_structures import LossInfo
 
 
@@ -52,7 +53,8 @@ def total_loss(loss_info: LossInfo,
 def update_parameters(loss: torch.Tensor,
                       optimizers: List[torch.optim.Optimizer],
                       before_step: Optional[Callable[[], None]] = None,
-                      guard: Optional[FiniteGuard] = None) -> bool:
+                      guard: Optional[FiniteGuard] = None,
+                      loss_scaler: Optional[LossScaler] = None) -> bool:
     """Make one step of each optimizer on the gradients of ``loss``; return whether it was made.
 
     Args:
@@ -60,10 +62,15 @@ def update_parameters(loss: torch.Tensor,
         optimizers: the optimizers.
         before_step: called when the gradients are there; an optimizer may change them as it steps.
         guard: no optimizer steps unless loss and gradients pass it.
+        loss_scaler: keeps gradients of float16 in its range.
     """
     for optimizer in optimizers:
         optimizer.zero_grad()
-    loss.backward()
+    if loss_scaler is None:
+        loss.backward()
+    else:
+        loss_scaler.scale(loss).backward()
+        loss_scaler.unscale(optimizers)
     if before_step is not None:
         before_step()
     return step_optimizers(loss, optimizers, guard)

@@ -10,14 +10,18 @@ import numpy as np
 import torch
 
 from alf.config_util import configurable
-from alf.data_structures import TimeStep
+from alf.data_structures import TimeStep, time_step_spec
 from alf.environments._rows import FIRST, LAST, MID
+from alf.environments._time_step_ring import Row, TimeStepRing, action_array, any_true
 from alf.environments.alf_environment import AlfEnvironment
 from alf.tensor_specs import BoundedTensorSpec, TensorSpec
 
 
 class AleEnvironment(AlfEnvironment):
-    """A batch of one Atari game as an AlfEnvironment; tensors are fresh in every time step.
+    """A batch of one Atari game as an AlfEnvironment.
+
+    The tensors of a returned TimeStep, but for the observation, alias rows of a ring. They stay as they are for
+    ``num_valid_steps`` further steps: clone what is kept longer, or ask for more with :meth:`reserve_rows`.
 
     Observations are uint8 ``[B, stack, height, width]`` (grey) or ``[B, stack * 3, height, width]``.
     ``env_info`` has ``lives`` and ``frame_number`` (of the episode).
@@ -45,7 +49,10 @@ class AleEnvironment(AlfEnvironment):
         self._observation_spec = BoundedTensorSpec(shape, torch.uint8, 0, 255)
         self._action_spec = BoundedTensorSpec((), torch.int64, 0, int(vector_env.single_action_space.n) - 1)
         self._env_ids = torch.arange(first_env_id, first_env_id + self._batch_size, dtype=torch.int32)
-        self._ended = np.zeros(self._batch_size, bool)
+        row_spec = time_step_spec((), self._action_spec, self.reward_spec())
+        row_spec = row_spec._replace(env_info=self.env_info_spec(), env_id=())
+        self._ring = TimeStepRing(row_spec, self._batch_size, self._env_ids)
+        self._ended: np.ndarray | None = None  # where episodes ended in the latest step; None: nowhere
 
     @property
     def is_tensor_based(self) -> bool:
@@ -61,6 +68,19 @@ class AleEnvironment(AlfEnvironment):
     def batch_size(self) -> int:
         """Number of games."""
         return self._batch_size
+
+    @property
+    def num_valid_steps(self) -> int:
+        """For how many further steps the tensors of a returned TimeStep stay untouched."""
+        return self._ring.num_rows - 1
+
+    def reserve_rows(self, num_time_steps: int) -> None:
+        """Let at least ``num_time_steps`` successive time steps be valid together.
+
+        Raises:
+            RuntimeError: if the environment has been reset already with fewer.
+        """
+        self._ring.reserve(num_time_steps)
 
     def env_info_spec(self) -> dict:
         """Return the specs of ``lives`` and ``frame_number``."""
@@ -100,53 +120,43 @@ class AleEnvironment(AlfEnvironment):
     def _reset(self) -> TimeStep:
         seed, self._seed = self._seed, None
         observation, self._info = self._vector_env.reset(seed=seed)
-        self._ended = np.zeros(self._batch_size, bool)
-        step_type = np.full(self._batch_size, FIRST, np.int32)
-        zeros, ones = np.zeros(self._batch_size, np.float32), np.ones(self._batch_size, np.float32)
-        prev_action = torch.zeros(self._batch_size, dtype=torch.int64)
-        return self._time_step(step_type, zeros, ones, observation, prev_action)
+        self._ended = None
+        row = self._ring.next()
+        row.arrays.step_type.fill(FIRST)
+        row.arrays.discount.fill(1.0)
+        row.arrays.reward.fill(0.0)
+        row.arrays.prev_action.fill(0)
+        return self._time_step(row, observation)
 
     def _step(self, action: torch.Tensor) -> TimeStep:
-        action = action.detach().cpu()
-        observation, reward, terminated, truncated, self._info = self._vector_env.step(action.numpy())
-        first, self._ended = self._ended, terminated | truncated
-        step_type = np.full(self._batch_size, MID, np.int32)
-        discount = np.full(self._batch_size, self._discount, np.float32)
-        reward = reward.astype(np.float32)
-        prev_action = action.clone()
-        if self._ended.any():
-            step_type[self._ended] = LAST
-            discount[terminated] = 0.0
-        if first.any():
-            step_type[first] = FIRST
-            discount[first] = 1.0
-            reward[first] = 0.0
-            prev_action[torch.from_numpy(first)] = 0
-        return self._time_step(step_type, reward, discount, observation, prev_action)
+        numbers = action_array(action)
+        self._vector_env.send(numbers)
+        row = self._ring.next()  # while the emulators run
+        arrays = row.arrays
+        arrays.step_type.fill(MID)
+        arrays.discount.fill(self._discount)
+        arrays.prev_action[:] = numbers
+        observation, arrays.reward[:], terminated, truncated, self._info = self._vector_env.recv()
+        first, self._ended = self._ended, None
+        if any_true(terminated) or any_true(truncated):
+            self._ended = terminated | truncated
+            arrays.step_type[self._ended] = LAST
+            arrays.discount[terminated] = 0.0
+        if first is not None:
+            arrays.step_type[first] = FIRST
+            arrays.discount[first] = 1.0
+            arrays.reward[first] = 0.0
+            arrays.prev_action[first] = 0
+        return self._time_step(row, observation)
 
-    def _time_step(
-        self,
-        step_type: np.ndarray,
-        reward: np.ndarray,
-        discount: np.ndarray,
-        observation: np.ndarray,
-        prev_action: torch.Tensor,
-    ) -> TimeStep:
+    def _time_step(self, row: Row, observation: np.ndarray) -> TimeStep:
+        """Return the time step of a row that is filled but for what ale-py reports, with the observation."""
+        row.arrays.env_info["frame_number"][:] = self._info["episode_frame_number"]
+        row.arrays.env_info["lives"][:] = self._info["lives"]
         frames = torch.from_numpy(observation)
         if self._channels_last:
             frames = frames.movedim(-1, 2).flatten(1, 2)
-        return TimeStep(
-            step_type=torch.from_numpy(step_type),
-            reward=torch.from_numpy(reward),
-            discount=torch.from_numpy(discount),
-            observation=frames,
-            prev_action=prev_action,
-            env_id=self._env_ids,
-            env_info=dict(
-                frame_number=torch.from_numpy(self._info["episode_frame_number"]),
-                lives=torch.from_numpy(self._info["lives"]),
-            ),
-        )
+        return row.time_step._replace(observation=frames)
 
 
 def rom_name(environment_name: str) -> str:

@@ -13,10 +13,11 @@ import torch
 
 import alf.nest as nest
 from alf.config_util import configurable
-from alf.data_structures import TimeStep
+from alf.data_structures import TimeStep, time_step_spec
 from alf.device_ctx import get_default_device
 from alf.environments._rows import FIRST
 from alf.environments._spaces import observation_leaves, tensor_spec_from_gym_space
+from alf.environments._time_step_ring import TimeStepRing, action_array, any_true
 from alf.environments.alf_environment import AlfEnvironment
 from alf.tensor_specs import BoundedTensorSpec, TensorSpec
 
@@ -32,12 +33,17 @@ _TAKEN = {
     "max_num_players": "an environment with one player",
     "gym_reset_return_info": "nothing",
 }
+#: Images of so many bytes are not copied.
+_LARGE_BYTES = 2**14
 #: Options that envpool.make takes beside those of the environment.
 _DRAWING = ("render_mode", "render_env_id", "render_width", "render_height", "render_camera_id", "from_pixels")
 
 
 class EnvPoolEnvironment(AlfEnvironment):
-    """A batch of EnvPool as an AlfEnvironment; tensors are fresh in every time step.
+    """A batch of EnvPool as an AlfEnvironment.
+
+    The tensors of a returned TimeStep alias rows of a ring. They stay as they are for ``num_valid_steps`` further
+    steps: clone what is kept longer, or ask for more with :meth:`reserve_rows`. Images stay for ever.
 
     EnvPool starts the next episode in the step after the last of an episode, as we do, and tells the true last
     observation. What differs is translated: its discount is 0 at a time limit, too, where ours is not, and
@@ -84,11 +90,11 @@ class EnvPoolEnvironment(AlfEnvironment):
         self._state: list[np.ndarray] = []  # of the latest step, in the order of the keys
         self._keys = list(spec._state_keys)
         index = self._keys.index
-        self._step_type, self._reward, self._trunc = index("step_type"), index("reward"), index("trunc")
-        self._done, self._discount_index = index("done"), index("discount")
+        self._done, self._truncated = index("done"), index("trunc")
         self._read_action_spec(spec)
         self._read_observation_spec(spec)
         self._read_info_spec(spec)
+        self._lay_out(spec)
         self.seed([int(seed) for seed in np.random.SeedSequence().generate_state(batch_size)])
 
     def _read_action_spec(self, spec: Any) -> None:
@@ -117,18 +123,43 @@ class EnvPoolEnvironment(AlfEnvironment):
         places = {path[1:]: place for place, path in enumerate(parts) if path[0] == "obs"}
         if not isinstance(space, gymnasium.spaces.Dict):
             places = {(): list(places.values())[0]}  # its name does not count
-        self._observations = [
-            (places[leaf.keys], leaf.start, leaf.dtype) for leaf in observation_leaves(space)
-        ]
+        self._observations = [(places[leaf.keys], leaf.start) for leaf in observation_leaves(space)]
 
     def _read_info_spec(self, spec: Any) -> None:
-        self._infos: dict[str, tuple[int, np.dtype]] = {}
+        self._infos: dict[str, int] = {}
+        self._info_spec: dict[str, TensorSpec] = {}
         for place, (key, array) in enumerate(zip(self._keys, spec._state_spec)):
             dtype, name = np.dtype(array[0]), key.removeprefix("info:")
             is_number = dtype.kind in "fiub" and not [size for size in array[1] if size != -1]  # -1: of players
             if key.startswith("info:") and is_number and name not in ("env_id", "players.env_id"):
-                self._infos[name] = place, np.dtype(np.float32) if dtype.kind == "f" else dtype
-        self._info_spec = {name: TensorSpec((), dtype) for name, (_, dtype) in self._infos.items()}
+                self._infos[name] = place
+                self._info_spec[name] = TensorSpec((), np.dtype(np.float32) if dtype.kind == "f" else dtype)
+
+    def _lay_out(self, spec: Any) -> None:
+        """Decide which place of EnvPool's state goes where in a time step."""
+        observation, observation_spec = [place for place, _ in self._observations], self._observation_spec
+        self._image: int | None = None  # place of an observation that is not copied
+        if isinstance(observation_spec, TensorSpec):
+            place, start = self._observations[0]
+            num_bytes = self._batch_size * observation_spec.numel * np.dtype(observation_spec.dtype_str).itemsize
+            is_right = np.dtype(spec._state_spec[place][0]) == observation_spec.dtype_str and not np.any(start)
+            if is_right and num_bytes >= _LARGE_BYTES:
+                self._image, observation_spec, observation = place, (), []
+        index = self._keys.index
+        places = TimeStep(
+            step_type=index("step_type"),
+            reward=index("reward"),
+            discount=index("discount"),
+            observation=nest.pack_sequence_as(observation_spec, observation),
+            prev_action=-1,  # the actions are put behind the state
+            env_info=self._infos,
+        )
+        self._places = nest.flatten(places)
+        # Leaves that are not counted from 0, and from what.
+        self._starts = [(self._places.index(place), start) for place, start in self._observations if np.any(start)]
+        row_spec = time_step_spec(observation_spec, self._action_spec, self.reward_spec())
+        row_spec = row_spec._replace(env_info=self._info_spec, env_id=())
+        self._ring = TimeStepRing(row_spec, self._batch_size, self._env_ids)
 
     @property
     def is_tensor_based(self) -> bool:
@@ -144,6 +175,19 @@ class EnvPoolEnvironment(AlfEnvironment):
     def batch_size(self) -> int:
         """Number of environments."""
         return self._batch_size
+
+    @property
+    def num_valid_steps(self) -> int | None:
+        """For how many further steps the tensors of a returned TimeStep stay untouched; None: for ever."""
+        return self._ring.num_rows - 1 if self._device == "cpu" else None
+
+    def reserve_rows(self, num_time_steps: int) -> None:
+        """Let at least ``num_time_steps`` successive time steps be valid together.
+
+        Raises:
+            RuntimeError: if the environment has been reset already with fewer.
+        """
+        self._ring.reserve(num_time_steps)
 
     def env_info_spec(self) -> dict:
         """Return the specs of the numbers that EnvPool reports for each environment."""
@@ -207,15 +251,14 @@ class EnvPoolEnvironment(AlfEnvironment):
             self._pool = self._make_pool(self._seeds)
             self._is_pool_due = False
         self._pool._reset(self._rows)
-        spec = self._action_spec
         self._is_after_end = True
-        return self._receive(torch.zeros((self._batch_size, *spec.shape), dtype=spec.dtype, device="cpu"))
+        return self._receive(np.zeros((self._batch_size, *self._action_spec.shape), self._action_spec.dtype_str))
 
     def _step(self, action: torch.Tensor) -> TimeStep:
-        action = action.detach().cpu()
+        numbers = action_array(action)
         # What `step` of EnvPool does, without its dictionaries: they take longer than eight CartPoles.
-        self._pool._send([self._rows, self._rows, self._for_pool(action.numpy())])
-        return self._receive(action.clone())
+        self._pool._send([self._rows, self._rows, self._for_pool(numbers)])
+        return self._receive(numbers)
 
     def _for_pool(self, action: np.ndarray) -> np.ndarray:
         """Return actions as EnvPool takes them: of its dtype, contiguous, within its bounds."""
@@ -224,51 +267,44 @@ class EnvPoolEnvironment(AlfEnvironment):
                 f"EnvPoolEnvironment.step: action: expected shape {(self._batch_size, *self._action_spec.shape)}, "
                 f"got {action.shape}."
             )
-        converted = np.ascontiguousarray(action, self._action_dtype)
+        converted = action.astype(self._action_dtype, "C")
         if self._action_scale is not None:
-            converted = converted * self._action_scale + self._action_offset
+            converted *= self._action_scale
+            converted += self._action_offset
         if self._action_low is not None:
-            return np.minimum(np.maximum(converted, self._action_low), self._action_high)
-        return converted + self._action_dtype.type(self._action_start) if self._action_start else converted
+            return converted.clip(self._action_low, self._action_high, out=converted)
+        if self._action_start:
+            converted += self._action_dtype.type(self._action_start)
+        return converted
 
-    def _receive(self, prev_action: torch.Tensor) -> TimeStep:
-        """Return the time step that EnvPool has ready; the arrays that it gives belong to the receiver.
+    def _receive(self, action: np.ndarray) -> TimeStep:
+        """Return the time step that EnvPool has ready.
 
         Args:
-            prev_action: ``[B, ...]``; rows of first steps are set to 0.
+            action: ``[B, ...]``, which led to it.
         """
         self._state = state = self._pool._recv()
-        step_type, discount, truncated = state[self._step_type], state[self._discount_index], state[self._trunc]
-        if truncated.any():
-            discount[truncated] = 1.0
+        state.append(action)
+        time_step, arrays, leaves = self._ring.next()
+        for place, leaf in zip(self._places, leaves):
+            leaf[...] = state[place]
+        for index, start in self._starts:
+            leaves[index] -= start
+        is_end = any_true(state[self._done])
+        if is_end:
+            arrays.discount[state[self._truncated]] = 1.0
         if self._discount != 1:
-            discount[step_type != FIRST] *= self._discount
+            arrays.discount[arrays.step_type != FIRST] *= self._discount
         if self._is_after_end:
-            first = step_type == FIRST
-            state[self._reward][first] = 0  # some of EnvPool's environments reward their first observation
-            prev_action[torch.from_numpy(first)] = 0
-        self._is_after_end = bool(state[self._done].any())
-        leaves = [_tensor(state[place], start, dtype) for place, start, dtype in self._observations]
-        is_plain = isinstance(self._observation_spec, TensorSpec)
-        time_step = TimeStep(
-            step_type=torch.from_numpy(step_type),
-            reward=torch.from_numpy(state[self._reward]),
-            discount=torch.from_numpy(discount),
-            observation=leaves[0] if is_plain else nest.pack_sequence_as(self._observation_spec, leaves),
-            prev_action=prev_action,
-            env_id=self._env_ids,
-            env_info={name: _tensor(state[place], 0, dtype) for name, (place, dtype) in self._infos.items()},
-        )
+            first = arrays.step_type == FIRST
+            arrays.reward[first] = 0  # some of EnvPool's environments reward their first observation
+            arrays.prev_action[first] = 0
+        self._is_after_end = is_end
+        if self._image is not None:
+            time_step = time_step._replace(observation=torch.from_numpy(state[self._image]))  # EnvPool gives it away
         if self._device != "cpu":
             time_step = nest.map_structure(lambda leaf: leaf.to(self._device), time_step)
         return time_step
-
-
-def _tensor(array: np.ndarray, start: Any, dtype: np.dtype) -> torch.Tensor:
-    """Return a tensor over an array of EnvPool, or over a converted copy where the spec has another dtype."""
-    if np.any(start):
-        array = array - start
-    return torch.from_numpy(array.astype(dtype, copy=False))
 
 
 def _unbounded(space: gymnasium.Space) -> gymnasium.Space:

@@ -7,6 +7,7 @@ import torch
 pytest.importorskip("ale_py.vector_env")
 
 import alf.environments.suite_ale as suite_ale  # noqa: E402
+import alf.nest as nest  # noqa: E402
 from alf.environments._rows import FIRST, LAST, MID  # noqa: E402
 from alf.environments.utils import create_environment  # noqa: E402
 from alf.tensor_specs import BoundedTensorSpec  # noqa: E402
@@ -87,12 +88,16 @@ def test_seed_decides_the_game(load):
 
 def test_time_steps_stay_valid(load):
     env = load("pong", batch_size=1)
+    env.reserve_rows(10)
     env.reset()
     kept = env.step(torch.tensor([2]))
-    copy = kept.observation.clone()
-    for _ in range(20):
-        env.step(torch.tensor([2]))
-    assert torch.equal(kept.observation, copy) and env.num_valid_steps is None
+    copy = nest.map_structure(torch.clone, kept)
+    for _ in range(env.num_valid_steps):
+        env.step(torch.tensor([3]))
+    assert env.num_valid_steps == 9
+    nest.map_structure(lambda leaf, before: torch.testing.assert_close(leaf, before, rtol=0, atol=0), kept, copy)
+    env.step(torch.tensor([3]))
+    assert torch.equal(kept.observation, copy.observation) and kept.prev_action.tolist() == [3]
 
 
 def test_colour_frames_are_stacked_channels(load):

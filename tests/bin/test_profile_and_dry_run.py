@@ -92,7 +92,8 @@ def test_dry_run_tells_what_the_run_would_take_and_leaves_nothing(commands, tmp_
                         "TrainerConfig.num_iterations=200", cwd=folder, TMPDIR=str(folder))
     assert done.code == 0, done.stderr
     # Two networks of 8 units: (4 * 8 + 8) + (8 * 2 + 2) for the actor, (4 * 8 + 8) + (8 + 1) for the value.
-    for words in ("PyTorch: 1 threads, large products of float32 by ", "environments: 2\n", "observation: BoundedTensorSpec(shape=(4,)", "Agent, 107 parameters",
+    for words in ("PyTorch: 1 threads, large products of float32 by ", "environments: 2\n",
+                  "observation: BoundedTensorSpec(shape=(4,)", "Agent, 107 parameters",
                   "    _actor_network: ActorDistributionNetwork, 58 parameters",
                   "    _value_network: ValueNetwork, 49 parameters", "8 parameters, 107 numbers",
                   "replay buffer: none, only the last unroll is kept", "8 steps of 2 environments\n",

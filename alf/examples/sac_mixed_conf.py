@@ -1,7 +1,8 @@
 """SAC with a mixed action: a point on a plane chooses a mode (along x, along y, stop) and an amount.
 
 Launch: python -m alf.bin.train --conf sac_mixed_conf.py --root_dir /tmp/sac_mixed
-Result: 7 of 10 episodes stop at the target after 3.7k environment steps, all from 9.3k on; mean return 2.2 (1 seed).
+Result: mean return over 100 training episodes above 2 after 5.2k and 5.8k environment steps on 2 of 3 seeds, 2.3 at the
+end; 1.3 on the third.
 Cost: about 1 minute on one of two busy cores for 17k environment steps.
 """
 

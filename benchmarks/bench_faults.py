@@ -6,9 +6,10 @@ Usage: python -m benchmarks.run faults -- [--kills 300] [--damages 200] [--opera
 A kill is SIGKILL of the trainer at a random moment; afterwards the newest checkpoint must be whole and must be what
 the next start resumes from. A damage is a bit flipped, a file cut, emptied or removed in the newest checkpoint; it must
 be told, and the one before be used. Operations are steps, resets, calls, kills and more of pools of environments, in
-random orders, as tests make them shortly; each time step must be that of environments stepped one by one. The soak
-trains with evaluation in another process, summaries and videos, and fits lines through what it holds. 0 leaves a part
-out. The exit code is 9 if anything was lost or left behind. The line that begins with a brace has all raw values.
+random orders, as tests make them shortly; each time step must be that of environments stepped one by one. Pools are
+asked what they do when an environment fails, ours beside Gymnasium's and that of Stable-Baselines3. The soak trains
+with evaluation in another process, summaries and videos, and fits lines through what it holds. 0 leaves a part out. The
+exit code is 9 if anything was lost or left behind. The line that begins with a brace has all raw values.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from benchmarks import _interleavings, _kills, _soak
 from benchmarks.run import FAULTS_FOUND
 
-_PEER_SCRIPT = pathlib.Path(__file__).resolve().parent / "peers" / "faults_sb3.py"
+_PEERS = pathlib.Path(__file__).resolve().parent / "peers"
+_PEER_SCRIPT = _PEERS / "faults_sb3.py"
+_POOLS_SCRIPT = _PEERS / "faults_pools.py"
 
 
 def tell_kills(rows: List[Dict[str, Any]]) -> bool:
@@ -100,6 +103,29 @@ def tell_soak(report: Dict[str, Any]) -> bool:
     return report["exit_code"] == 130
 
 
+def _answer(script: pathlib.Path, python: str, *arguments: str) -> Dict[str, Any]:
+    """Return what a script says in its last line, in an environment that may be a peer's."""
+    path = os.pathsep.join([str(pathlib.Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run([python, str(script), *arguments], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": path})
+    if done.returncode:
+        raise RuntimeError(f"{script.name} failed with {done.returncode}:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def tell_pools(pools: Dict[str, str]) -> Dict[str, Any]:
+    """Ask pools what they do when an environment fails, print it, and return it.
+
+    Args:
+        pools: interpreters that have them, by name.
+    """
+    found = {name: _answer(_POOLS_SCRIPT, python, name) for name, python in pools.items()}
+    for name, answers in found.items():
+        for fault, answer in answers.items():
+            print(f"pool of {name}, {fault}: " + ", ".join(f"{key} {value}" for key, value in answer.items()))
+    return found
+
+
 def tell_peer(python: str, num_kills: int, num_damages: int) -> Dict[str, Any]:
     """Ask the same of Stable-Baselines3, print it, and return it.
 
@@ -108,10 +134,7 @@ def tell_peer(python: str, num_kills: int, num_damages: int) -> Dict[str, Any]:
         num_kills: while it saves.
         num_damages: of what it saved.
     """
-    done = subprocess.run([python, str(_PEER_SCRIPT), str(num_kills), str(num_damages)], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{_PEER_SCRIPT.name} failed with {done.returncode}:\n{done.stderr[-2000:]}")
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = _answer(_PEER_SCRIPT, python, str(num_kills), str(num_damages))
     print(f"sb3, killed while saving, the file can be loaded afterwards: {found['kills_survived']} of {found['kills']}")
     print(f"sb3, damages detected: {found['damages_detected']} of {found['damages']}")
     print(f"sb3, full disk while saving, the file before is kept: {'yes' if found['full_disk_survived'] else 'no'}")
@@ -125,6 +148,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--damages", type=int, default=200)
     parser.add_argument("--operations", type=int, default=10_000, help="of pools, in C++ and in Python, half of each")
+    parser.add_argument("--pools", type=int, default=1, help="ask pools what they do when an environment fails")
     parser.add_argument("--hours", type=float, default=0.0, help="of the soak")
     parser.add_argument("--sb3", default=os.environ.get("ALF_BENCH_SB3"), help="interpreter with Stable-Baselines3")
     parser.add_argument("--seed", type=int, default=0)
@@ -154,7 +178,10 @@ def main() -> int:
         if arguments.hours:
             raw["soak"] = _soak.soak(arguments.hours, folder / "soak")
             good.append(tell_soak(raw["soak"]))
-        if arguments.sb3:
+        if arguments.pools:
+            peers = {"gymnasium": arguments.sb3, "sb3": arguments.sb3} if arguments.sb3 else {}
+            raw["pools"] = tell_pools({"alf": sys.executable, **peers})
+        if arguments.sb3 and (arguments.kills or arguments.damages):
             raw["sb3"] = tell_peer(arguments.sb3, max(10, arguments.kills // 10), arguments.damages or 50)
     finally:
         if not arguments.folder:

@@ -1,6 +1,7 @@
 """Quantile regression SAC, on Pendulum-v1.
 
 Launch: python -m alf.bin.train --conf qrsac_pendulum_conf.py --root_dir /tmp/qrsac_pendulum
+Result: mean return over 10 training episodes -200 after 6.8k environment steps, -158 at 8k (1 seed).
 """
 
 import alf
@@ -29,5 +30,5 @@ alf.config(
     'TrainerConfig',
     initial_collect_steps=300,
     replay_buffer_length=20000,
-    num_iterations=6000,
+    num_iterations=8000,
     summary_interval=200)

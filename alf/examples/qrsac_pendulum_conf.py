@@ -1,7 +1,7 @@
 """Quantile regression SAC, on Pendulum-v1.
 
 Launch: python -m alf.bin.train --conf qrsac_pendulum_conf.py --root_dir /tmp/qrsac_pendulum
-Result: mean return over 10 training episodes -200 after 6.8k environment steps, -158 at 8k (1 seed).
+Result: mean return over 10 training episodes -200 after 4.8k to 6.8k environment steps on 3 of 3 seeds.
 """
 
 import alf

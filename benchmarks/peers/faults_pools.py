@@ -88,10 +88,10 @@ def fail(name, fault, answer):
             began = time.monotonic()
             step()
     except BaseException as error:
-        # With its causes and notes. Environment 1 is not worker 1 everywhere, but the two are taken for the same here.
+        # With causes and notes. "worker 1" would not do: it stands in a list of all workers, too.
         text = "".join(traceback.format_exception(error)).lower()
         answer.update(told=type(error).__name__, seconds=round(time.monotonic() - began, 2),
-                      names_environment=any(f"{word} {FAULTY}" in text for word in ("environment", "env", "worker")),
+                      names_environment=any(f"{word}{FAULTY}" in text for word in ("environment ", "env ", "worker-")),
                       has_cause="the simulation broke down" in text)
     began = time.monotonic()
     answer["closes"] = False

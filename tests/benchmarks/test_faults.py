@@ -108,3 +108,14 @@ def test_operations_that_differ_are_told(capsys, monkeypatch):
     assert bench_faults.tell_operations(list(_interleavings.interleave(20, seed=2))) is False
     told = capsys.readouterr().out
     assert "PROBLEM (Python): AssertionError: reward" in told and "by kind: 10 step_async" in told
+
+
+def test_our_pool_tells_which_environment_failed_and_closes(capsys):
+    answers = bench_faults.tell_pools({"alf": sys.executable})["alf"]
+    left = answers.pop("owner is killed")
+    assert left["processes"] > 0 and left["left"] == 0
+    assert set(answers) == {"raises", "exits", "is killed", "hangs", "returns NaN"}
+    for answer in answers.values():
+        assert answer["told"] and answer["names_environment"] and answer["closes"] and not answer["given_up"]
+    assert answers["raises"]["has_cause"]
+    assert "pool of alf, hangs: told WorkerDiedError" in capsys.readouterr().out

@@ -54,15 +54,33 @@ def sac_parts(seed: int):
 def train_sac(marks: _job.Marks, seed: int) -> None:
     """Train SAC on HalfCheetah-v5 until the marks say that it is enough."""
     collector, buffer, update = sac_parts(seed)
+    _train(marks, collector, buffer, update, NUM_RANDOM_STEPS["sac"] + 1, 1)
+
+
+def _train(marks: _job.Marks, collector, buffer, update, first_env_steps: int, num_updates: int,
+           after_collection=lambda num_steps: None) -> None:
+    """Collect, and update from the buffer, until the marks say that it is enough.
+
+    Args:
+        marks: of the run.
+        collector: gives batches of steps.
+        buffer: that they are put into.
+        update: makes an update from a batch.
+        first_env_steps: environment steps from which on there are updates.
+        num_updates: after each batch of steps.
+        after_collection: called with the number of steps of each batch.
+    """
     env_steps = updates = 0
     for data in collector:
         env_steps += data.numel()
         if marks.step(env_steps, updates):
             break
         buffer.extend(data.reshape(-1))
-        if env_steps > NUM_RANDOM_STEPS["sac"]:
-            update(buffer.sample())
-            updates += 1
+        after_collection(data.numel())
+        if env_steps >= first_env_steps:
+            for _ in range(num_updates):
+                update(buffer.sample())
+                updates += 1
     collector.shutdown()
 
 
@@ -109,18 +127,7 @@ def dqn_parts(seed: int):
 def train_dqn(marks: _job.Marks, seed: int) -> None:
     """Train DQN on CartPole-v1 until the marks say that it is enough."""
     collector, exploration, buffer, update = dqn_parts(seed)
-    env_steps = updates = 0
-    for data in collector:
-        env_steps += data.numel()
-        if marks.step(env_steps, updates):
-            break
-        buffer.extend(data.reshape(-1))
-        exploration.step(data.numel())
-        if env_steps >= NUM_RANDOM_STEPS["dqn"]:
-            for _ in range(DQN_UPDATES):
-                update(buffer.sample())
-                updates += 1
-    collector.shutdown()
+    _train(marks, collector, buffer, update, NUM_RANDOM_STEPS["dqn"], DQN_UPDATES, exploration.step)
 
 
 def ppo_parts(seed: int):

@@ -17,7 +17,8 @@ from benchmarks._kills import abandoned_names
 
 CONF = pathlib.Path(__file__).resolve().parent / "confs" / "soak_conf.py"
 _WARM_UP_SHARE = 0.3  # of the samples, not fitted: buffers and allocators fill
-_KINDS = ("resident_mb", "files", "threads", "processes", "shared_names")
+_KINDS = ("resident_mb", "proportional_mb", "files", "threads", "processes", "shared_names")
+_MEMORY = {"resident_mb": "Rss:", "proportional_mb": "Pss:"}
 
 
 def slope_per_hour(seconds: Sequence[float], values: Sequence[float]) -> float:
@@ -30,19 +31,30 @@ def slope_per_hour(seconds: Sequence[float], values: Sequence[float]) -> float:
     return float(np.polyfit(np.asarray(seconds) / 3600, values, 1)[0])
 
 
-def _sample(process: psutil.Process) -> Dict[str, float]:
-    """Return what the processes of a run hold together."""
-    found = dict.fromkeys(_KINDS, 0.0)
+def _memory(pid: int) -> Dict[str, float]:
+    """Return the resident and the proportional set size of a process, in MiB; Linux only.
+
+    A page that several processes share counts in the resident size of each, and is divided among them in the
+    proportional size. When one of them writes to a page that they have shared since a fork, it gets one of its own:
+    the resident sizes stay as they are, and only new allocations change their sum.
+    """
+    lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    kilobytes = dict(line.split()[:2] for line in lines)
+    return {kind: int(kilobytes[name]) / 1024 for kind, name in _MEMORY.items()}
+
+
+def _sample(process: psutil.Process) -> Dict[str, Any]:
+    """Return what the processes of a run hold together, and the memory of each."""
+    found: Dict[str, Any] = {**dict.fromkeys(_KINDS, 0.0), "by_process": {}}
     for one in [process, *process.children(recursive=True)]:
         try:
-            with one.oneshot():
-                # Private: the pages that processes share would count several times.
-                found["resident_mb"] += one.memory_full_info().uss / 2**20
-                found["files"] += one.num_fds()
-                found["threads"] += one.num_threads()
-                found["processes"] += 1
-        except psutil.NoSuchProcess:
-            continue
+            memory = _memory(one.pid)
+            counts = {"files": one.num_fds(), "threads": one.num_threads(), "processes": 1}
+        except (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError):
+            continue  # it has ended since
+        found["by_process"][one.pid] = memory
+        for kind, value in {**memory, **counts}.items():
+            found[kind] += value
     found["shared_names"] = len(abandoned_names())
     return found
 
@@ -59,7 +71,7 @@ def soak(hours: float, folder: pathlib.Path, interval_seconds: float = 10.0) -> 
     command = [sys.executable, "-m", "alf.bin.train", "--conf", str(CONF), "--root_dir", str(folder / "run")]
     with open(folder / "output.txt", "w") as output:
         trainer = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        samples: List[Dict[str, float]] = []
+        samples: List[Dict[str, Any]] = []
         began = time.monotonic()
         try:
             while trainer.poll() is None and time.monotonic() - began < hours * 3600:

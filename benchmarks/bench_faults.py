@@ -33,6 +33,7 @@ from benchmarks.run import FAULTS_FOUND
 _PEERS = pathlib.Path(__file__).resolve().parent / "peers"
 _PEER_SCRIPT = _PEERS / "faults_sb3.py"
 _POOLS_SCRIPT = _PEERS / "faults_pools.py"
+_MOST_MB_PER_HOUR = 1.0  # that a soak may grow by, if it was long enough to tell
 
 
 def tell_kills(rows: List[Dict[str, Any]]) -> bool:
@@ -91,7 +92,7 @@ def tell_operations(rows: List[Dict[str, Any]]) -> bool:
 
 
 def tell_soak(report: Dict[str, Any]) -> bool:
-    """Print what a soak found, and return whether it ended as asked.
+    """Print what a soak found, and return whether it ended as asked and with memory that does not grow.
 
     Args:
         report: see ``_soak.soak``.
@@ -100,7 +101,10 @@ def tell_soak(report: Dict[str, Any]) -> bool:
           f"evaluations, exit code {report['exit_code']}")
     for kind, slope in report["slopes_per_hour"].items():
         print(f"soak, {kind}: {report['first'][kind]:.1f} -> {report['last'][kind]:.1f}, slope {slope:+.2f} per hour")
-    return report["exit_code"] == 130
+    flat = report["seconds"] < 3600 or report["slopes_per_hour"]["resident_mb"] < _MOST_MB_PER_HOUR
+    if not flat:
+        print(f"PROBLEM: resident memory grows by {_MOST_MB_PER_HOUR:g} MiB an hour, or more")
+    return flat and report["exit_code"] == 130
 
 
 def _answer(script: pathlib.Path, python: str, *arguments: str) -> Dict[str, Any]:

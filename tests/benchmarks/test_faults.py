@@ -82,6 +82,25 @@ def test_slope_is_per_hour():
     assert _soak.slope_per_hour([0, 10, 20], [5.0, 5.0, 5.0]) == pytest.approx(0)
 
 
+def test_memory_of_a_process_is_resident_and_shared():
+    told = _soak._memory(os.getpid())
+    resident = psutil.Process().memory_info().rss / 2**20
+    assert told["resident_mb"] == pytest.approx(resident, rel=0.05)
+    assert 0 < told["proportional_mb"] <= told["resident_mb"]
+
+
+@pytest.mark.parametrize("change, growth, good", [({}, 0.9, True), ({}, 1.1, False), ({"seconds": 600}, 60.0, True),
+                                                  ({"exit_code": 1}, 0.0, False)])
+def test_memory_that_grows_for_hours_is_told(capsys, change, growth, good):
+    kinds = {"resident_mb": 100.0, "files": 7.0}
+    report = {"seconds": 7200, "episodes": 5, "evaluations": 2, "exit_code": 130, "first": kinds, "last": kinds,
+              "slopes_per_hour": {"resident_mb": growth, "files": 0.0}, **change}
+    assert bench_faults.tell_soak(report) is good
+    told = capsys.readouterr().out
+    assert f"soak, resident_mb: 100.0 -> 100.0, slope {growth:+.2f} per hour" in told
+    assert ("PROBLEM" in told) is (growth == 1.1)
+
+
 @pytest.mark.parametrize("change, good", [({}, True), ({"lost_bytes": 7}, False), ({"orphans": 1}, False),
                                           ({"shared_names": 1}, False), ({"problems": ["it is gone"]}, False)])
 def test_whatever_is_lost_or_left_behind_is_told(capsys, change, good):

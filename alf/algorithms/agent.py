@@ -364,6 +364,13 @@ class Agent(RLAlgorithm):
         cut = map_structure(lambda leaf: leaf[:, :num_steps], rollout_info._replace(rl=()))
         return root_inputs, cut._replace(rl=rl_info)
 
+    @property
+    def preprocesses_experience(self) -> bool:
+        """Whether an algorithm of the agent preprocesses, or rewards are mixed, or a subclass preprocesses."""
+        return (self._representation_learner is not None or self._irm is not None or self._goal_generator is not None
+                or self._extrinsic_reward_coef != 1.0 or self._rl_algorithm.preprocesses_experience
+                or type(self).preprocess_experience is not Agent.preprocess_experience)
+
     def summarize_rollout(self, experience: Experience) -> None:
         """Write the summaries of an unroll: those of the RL algorithm, and each reward."""
         if not summary.should_record_summaries():

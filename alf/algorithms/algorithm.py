@@ -205,7 +205,7 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
 
     def need_full_rollout_state(self) -> bool:
         """Return whether the unroll must compute the whole train state, for training to begin from it."""
-        return bool(flatten(self.rollout_state_spec)) and self._use_rollout_state
+        return self._use_rollout_state and bool(flatten(self.rollout_state_spec))
 
     # ---- optimizers ----------------------------------------------------------------------------------------------
 
@@ -379,6 +379,14 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         if self._data_transformer is None:
             return experience
         return self._data_transformer.transform_experience(experience)
+
+    @property
+    def preprocesses_experience(self) -> bool:
+        """Whether ``preprocess_experience`` may return anything but its arguments.
+
+        May be overridden where an override of that method sometimes does nothing.
+        """
+        return type(self).preprocess_experience is not AlgorithmInterface.preprocess_experience
 
     @contextlib.contextmanager
     def unchanged_transformers(self) -> Iterator[None]:
@@ -559,9 +567,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
 
     def _learn_compiled(self, batch: Experience, info_spec: Nest, last_row_counts: bool,
                         batch_info: Optional[BatchInfo]) -> LossInfo:
-        at_once = self._steps_at_once()
         weights = () if batch_info is None else batch_info.importance_weights
-        loss, priority = self._compiled_update(batch, info_spec, at_once, last_row_counts,
+        loss, priority = self._compiled_update(batch, info_spec, last_row_counts,
                                                weights if isinstance(weights, torch.Tensor) else None)
         if self._loss_scaler is not None:
             self._loss_scaler.unscale(self._assignment.optimizers)
@@ -569,7 +576,7 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         if self._was_updated:
             self.after_update(batch.time_step, ())
         elif not self._finite_guard.overflowed:
-            loss_info = self.calc_loss(collect_train_info(self, batch, info_spec, at_once))
+            loss_info = self.calc_loss(collect_train_info(self, batch, info_spec, self._steps_at_once()))
             self._finite_guard.refuse(loss_info, self._trained_parameters)
         return LossInfo(loss=loss, priority=() if priority is None else priority)
 
@@ -640,12 +647,13 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         if not replay.can_sample() and not self.has_offline:
             return 0
         num_done = num_steps = 0
+        recording = summary.should_record_summaries()
         with record_time("time/train"):
             while replay.may_update(num_done):
                 if update_global_counter:
                     summary.increment_global_counter()
                 # As above: the last update of an iteration is summarized.
-                quiet = not update_global_counter and not replay.is_last_update(num_done)
+                quiet = recording and not update_global_counter and not replay.is_last_update(num_done)
                 with summary.record_if(_never) if quiet else contextlib.nullcontext():
                     num_learned = self._train_on_stored_buffers() if self.has_offline else self._train_on_sample()
                 replay.count_update(num_learned)
@@ -682,11 +690,14 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
             offline_loss: a scalar to be minimised as well.
         """
         config, replay = self._config, self._replay
+        changes = self._data_transformer is not None or self.preprocesses_experience
         with record_time("time/replay"):
-            stored, batch_info = replay.sample()
-        with record_time("time/preprocess_experience"):
-            experience, info_spec = prepare_experience(self, stored, replay.rollout_info_spec, batch_info,
-                                                       batch_info.replay_buffer)
+            experience, batch_info = replay.sample(time_major=not changes)
+        info_spec = replay.rollout_info_spec
+        if changes:
+            with record_time("time/preprocess_experience"):
+                experience, info_spec = prepare_experience(self, experience, info_spec, batch_info,
+                                                           batch_info.replay_buffer)
         loss_info = self._learn(experience, info_spec, True, batch_info, offline_loss)
         if config.priority_replay and self._was_updated:
             if not isinstance(loss_info.priority, torch.Tensor):

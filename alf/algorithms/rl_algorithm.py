@@ -15,6 +15,7 @@ from alf.algorithms._training.unroll import Unroll
 from alf.algorithms.algorithm import Algorithm
 from alf.algorithms.async_unroller import AsyncUnroller
 from alf.algorithms.config import TrainerConfig
+from alf.algorithms.data_transformer import IdentityDataTransformer
 from alf.config_util import configurable
 from alf.data_structures import AlgStep, BasicRLInfo, Experience, LossInfo, StepType, TimeStep
 from alf.metrics import StepMetric, metrics, update_metrics
@@ -103,7 +104,9 @@ class RLAlgorithm(Algorithm):
         self._unroll_carry = 0.0
         self._loaded_unroll: Dict[str, Any] = {}  # where the unroll begins, if a checkpoint says it
         if env is not None and config is not None and not is_eval:
-            self._data_transformer = getattr(config, "data_transformer", None)
+            transformer = getattr(config, "data_transformer", None)
+            # A conf that names none gets this one: then time steps and experience are used as they are.
+            self._data_transformer = None if type(transformer) is IdentityDataTransformer else transformer
             if self.on_policy and self._data_transformer is not None:
                 self._data_transformer.follow_rollout()
             if self.on_policy and config.async_unroll:

@@ -324,6 +324,12 @@ class SacAlgorithm(OffPolicyAlgorithm):
         """
         return self._representation.preprocess_experience(root_inputs, rollout_info, batch_info)
 
+    @property
+    def preprocesses_experience(self) -> bool:
+        """Whether there is a representation learner, or a subclass preprocesses."""
+        return (self._representation.learner is not None
+                or type(self).preprocess_experience is not SacAlgorithm.preprocess_experience)
+
     def update_kind(self) -> tuple:
         """Return ``()``: an update is nothing but tensor operations."""
         return ()

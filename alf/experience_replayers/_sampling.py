@@ -136,6 +136,7 @@ class PrioritizedStarts:
         self.values = torch.zeros((counts.shape[1], max_length), dtype=torch.float64, device="cpu")
         #: the largest priority so far
         self.largest = self._checked("initial_priority", torch.tensor([initial_priority], device="cpu")).item()
+        self._strata = torch.arange(0, dtype=torch.float64, device="cpu")  # as many as were last drawn
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -215,8 +216,10 @@ class PrioritizedStarts:
                              f"(TrainerConfig.priority_replay_eps is the smallest one).")
         num_recent, num_recent_starts = starts.num_recent(self._counts, batch_size, length)
         number = batch_size - num_recent
+        if len(self._strata) != number:
+            self._strata = torch.arange(number, dtype=torch.float64, device="cpu")
         bounds = torch.rand(number, dtype=torch.float64, device="cpu")
-        bounds += torch.arange(number, device="cpu")
+        bounds += self._strata
         bounds *= mass / max(number, 1)
         env_ids, positions, values = self._impl.find(bounds)
         if num_recent == 0:

@@ -204,12 +204,14 @@ class ReplayBuffer(RingBuffer):
 
     # ---- sampling ----------------------------------------------------------------------------------------------------
 
-    def get_batch(self, batch_size: int, batch_length: int) -> Tuple[nest.Nest, BatchInfo]:
+    def get_batch(self, batch_size: int, batch_length: int,
+                  time_major: bool = False) -> Tuple[nest.Nest, BatchInfo]:
         """Return sampled sequences.
 
         Args:
             batch_size: number of sequences B.
             batch_length: number of steps T of each.
+            time_major: return the nest as ``[T, B, ...]``.
         Returns:
             - nest ``[B, T, ...]`` on the default device; the part at ``state_field`` is ``[B, 1, ...]``
             - BatchInfo. ``importance_weights`` ``[B]``, if sampling is by priority, are probability times number of
@@ -224,9 +226,9 @@ class ReplayBuffer(RingBuffer):
                              f"{batch_size} and {batch_length}.")
         device = torch.empty(0).device  # the default one, found faster than torch.get_default_device() does
         env_ids, positions, weights = self._draw(batch_size, batch_length)
-        batch = self._storage.read_sequences(env_ids, positions, batch_length, device)
+        batch = self._storage.read_sequences(env_ids, positions, batch_length, device, time_major)
         if self._allow_multiprocess:
-            self._replace_overwritten(batch, env_ids, positions, batch_length, device)
+            self._replace_overwritten(batch, env_ids, positions, batch_length, device, time_major)
         returns = ()
         if self._returns is not None:
             returns = self._discounted_returns(env_ids, positions, batch_length).to(device)
@@ -261,19 +263,20 @@ class ReplayBuffer(RingBuffer):
                 f"(TrainerConfig.initial_collect_steps), keep more (replay_buffer_length), or sample shorter sequences "
                 f"(mini_batch_length).")
 
-    def _replace_overwritten(self, batch, env_ids, positions, length: int, device):
+    def _replace_overwritten(self, batch, env_ids, positions, length: int, device, time_major: bool):
         """Draw again what another process has, or may have, overwritten while it was read."""
         lost = self._overwritten(env_ids, positions)
         while len(lost):
             new_env_ids, new_positions, _ = self._draw(len(lost), length)
-            again = self._storage.read_sequences(new_env_ids, new_positions, length, device)
-            intact = torch.ones(len(lost), dtype=torch.bool, device="cpu")
-            intact[self._overwritten(new_env_ids, new_positions)] = False
-            places = lost[intact]
+            again = self._storage.read_sequences(new_env_ids, new_positions, length, device, time_major)
+            is_intact = torch.ones(len(lost), dtype=torch.bool, device="cpu")
+            is_intact[self._overwritten(new_env_ids, new_positions)] = False
+            intact, places = is_intact.nonzero().squeeze(1), lost[is_intact]
             env_ids[places], positions[places] = new_env_ids[intact], new_positions[intact]
+            batch_dim = 1 if time_major else 0
             for leaf, new in zip(nest.flatten(batch), nest.flatten(again)):
-                leaf[places.to(device)] = new[intact.to(device)]
-            lost = lost[~intact]
+                leaf.index_copy_(batch_dim, places.to(device), new.index_select(batch_dim, intact.to(device)))
+            lost = lost[~is_intact]
 
     def _overwritten(self, env_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Return the indices of steps that another process has overwritten, or may be overwriting."""

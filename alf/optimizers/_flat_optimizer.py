@@ -319,6 +319,8 @@ class FlatOptimizer(torch.optim.Optimizer):
                 norms = [norm.to(norms[0].device, non_blocking=True) for norm in norms]
             norm = torch.linalg.vector_norm(torch.stack(norms))
         self._total_norm = norm
+        if norm.is_cpu and norm.item() <= max_norm:
+            return None, [norm]  # to divide each gradient by 1 would take as long as to look at all of them
         # g * max_norm / max(norm, max_norm): exactly 1 where nothing is to be clipped
         return norm.clamp(min=max_norm).div_(max_norm), [norm]
 

@@ -259,7 +259,7 @@ class RowStorage:
         return values[0] if isinstance(structure, int) else nest.pack_sequence_as(structure, values)
 
     def read_sequences(self, env_ids: torch.Tensor, positions: torch.Tensor, length: int,
-                       device: Optional[torch.device] = None) -> nest.Nest:
+                       device: Optional[torch.device] = None, time_major: bool = False) -> nest.Nest:
         """Return sequences ``[B, length, ...]``, which lie time-major in memory; of a sparse field ``[B, 1, ...]``.
 
         Args:
@@ -267,10 +267,11 @@ class RowStorage:
             positions: int64 ``[B]`` in main memory, of the first steps.
             length: number of steps.
             device: where to; None: where the rings are.
+            time_major: return the time before the batch.
         """
         device = self.device if device is None else device
         if self._native is not None and device.type == "cpu":
-            return self._native.read_sequences(env_ids, positions, length)
+            return self._native.read_sequences(env_ids, positions, length, time_major)
         values: list = [None] * len(self._views)
         steps = torch.arange(length, device="cpu").unsqueeze(1) + positions  # [T, B]
         for is_sparse in (False, True):
@@ -278,7 +279,7 @@ class RowStorage:
                       if self._layout.rings[leaf.ring].is_sparse == is_sparse]
             where = steps[:1] if is_sparse else steps
             for index, value in zip(wanted, self._read_with_torch(wanted, env_ids.expand_as(where), where, device)):
-                values[index] = value.transpose(0, 1)
+                values[index] = value if time_major else value.transpose(0, 1)
         return nest.pack_sequence_as(self._data_spec, values)
 
     def _read_with_torch(self, wanted: list, env_ids: torch.Tensor, positions: torch.Tensor, device) -> list:

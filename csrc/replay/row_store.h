@@ -232,21 +232,23 @@ class RowStore {
     Int64s envs(env_ids, "env_ids"), where(positions, "positions");
     if (envs.shape() != where.shape()) throw py::value_error("env_ids and positions: expected the same shape");
     std::vector<Target> targets;
-    std::vector<py::object> made = make(wanted, where.shape(), false, &targets);
+    std::vector<py::object> made = make(wanted, where.shape(), Order::kNone, &targets);
     gather(targets, envs.data, where.data, where.size, 1);
     return py::cast(made);
   }
 
-  // Sequences of T steps that begin at positions [B]: a nest of [B, T, ...] that lie time-major in memory; of leaves
-  // that are stored at intervals only the first step [B, 1, ...].
-  py::object read_sequences(const py::object& env_ids, const py::object& positions, int64_t length) const {
+  // Sequences of T steps that begin at positions [B]: a nest of [B, T, ...] that lie time-major in memory, or of
+  // [T, B, ...]; of leaves that are stored at intervals only the first step [B, 1, ...] or [1, B, ...].
+  py::object read_sequences(const py::object& env_ids, const py::object& positions, int64_t length,
+                            bool time_major) const {
     Int64s envs(env_ids, "env_ids"), where(positions, "positions");
     if (envs.size != where.size) throw py::value_error("env_ids and positions: expected the same length");
     if (length < 1) throw py::value_error("length: expected >= 1, got " + std::to_string(length));
     std::vector<size_t> all(leaves_.size());
     for (size_t i = 0; i < all.size(); ++i) all[i] = i;
     std::vector<Target> targets;
-    std::vector<py::object> made = make(all, {where.size, length}, true, &targets);
+    std::vector<py::object> made =
+        make(all, {where.size, length}, time_major ? Order::kTimeMajor : Order::kBatchMajor, &targets);
     gather(targets, envs.data, where.data, where.size, length);
     return root_.build(made);
   }
@@ -279,17 +281,22 @@ class RowStore {
     char* data;
   };
 
-  std::vector<py::object> make(const std::vector<size_t>& wanted, const std::vector<int64_t>& outer, bool is_sequence,
+  // How the tensors of sequences are indexed; their memory is time-major either way.
+  enum class Order { kNone, kBatchMajor, kTimeMajor };
+
+  // Tensors for leaves with the dimensions `outer` before theirs; of sequences `outer` is [B, T].
+  std::vector<py::object> make(const std::vector<size_t>& wanted, const std::vector<int64_t>& outer, Order order,
                                std::vector<Target>* targets) const {
     std::vector<py::object> made(wanted.size());
     for (size_t i = 0; i < wanted.size(); ++i) {
       const Leaf& leaf = leaves_.at(wanted[i]);
       std::vector<int64_t> shape = outer;
-      if (is_sequence && rings_[leaf.ring].is_sparse) shape[1] = 1;
+      if (order != Order::kNone && rings_[leaf.ring].is_sparse) shape[1] = 1;
+      if (order == Order::kTimeMajor) std::swap(shape[0], shape[1]);
       shape.insert(shape.end(), leaf.shape.begin(), leaf.shape.end());
       std::vector<int64_t> strides(shape.size(), 1);
       for (size_t dim = shape.size(); dim-- > 1;) strides[dim - 1] = strides[dim] * shape[dim];
-      if (is_sequence) {
+      if (order == Order::kBatchMajor) {
         strides[0] = leaf.numel;
         strides[1] = leaf.numel * shape[0];
       }

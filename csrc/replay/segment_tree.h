@@ -44,7 +44,7 @@ class SegmentTree {
   // The last one of several values for one index holds.
   void set(const int64_t* indices, const double* values, int64_t count) {
     for (int64_t i = 0; i < count; ++i) {
-      if (i + 8 < count) __builtin_prefetch(&levels_[0][indices[i + 8]], 1);
+      if (i + kAhead < count) prefetch(&levels_[0][indices[i + kAhead] / kFanOut * kFanOut]);
       levels_[0][indices[i]] = values[i];
     }
     ++generation_;
@@ -71,6 +71,7 @@ class SegmentTree {
     for (size_t level = levels_.size(); level-- > 0;) {
       const int64_t last = (level > 0 ? static_cast<int64_t>(levels_[level - 1].size()) / kFanOut : capacity_) - 1;
       for (int64_t i = 0; i < count; ++i) {
+        if (i + kAhead < count) prefetch(&levels_[level][found[i + kAhead] * kFanOut]);
         const double* children = &levels_[level][found[i] * kFanOut];
         double sums[kFanOut + 1];
         sums[0] = 0;
@@ -89,6 +90,14 @@ class SegmentTree {
   }
 
  private:
+  static constexpr int64_t kAhead = 8;  // nodes to be fetched while one is worked on
+
+  // The two cache lines of the children of a node.
+  static void prefetch(const double* children) {
+    __builtin_prefetch(children);
+    __builtin_prefetch(children + kFanOut / 2);
+  }
+
   static double combine(double a, double b) {
     return op == Op::kSum ? a + b : op == Op::kMin ? (b < a ? b : a) : (b > a ? b : a);
   }

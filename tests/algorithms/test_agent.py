@@ -116,6 +116,16 @@ def test_rl_learns_from_the_weighted_sum_of_rewards(scripted_env, make_config, n
     torch.testing.assert_close(experience.reward, extrinsic)
 
 
+def test_experience_is_preprocessed_where_a_part_needs_it(scripted_env, make_config, networks):
+    def preprocesses(rl=ActorCriticAlgorithm, **kwargs):
+        return make(scripted_env(), make_config(), rl, networks[False], **kwargs).preprocesses_experience
+
+    assert not preprocesses()
+    assert preprocesses(PPOAlgorithm)
+    assert preprocesses(intrinsic_reward_module=Curiosity())
+    assert preprocesses(extrinsic_reward_coef=3.0)
+
+
 @BOTH
 def test_extrinsic_coefficient_holds_without_intrinsic_reward(scripted_env, make_config, networks, rl):
     env = scripted_env()

@@ -195,6 +195,13 @@ def test_epsilon_greedy_actions_have_the_frequencies_of_epsilon():
     assert frequencies.tolist() == pytest.approx([0.05, 0.85, 0.05, 0.05], abs=0.005)
 
 
+def test_epsilon_greedy_actions_of_single_rows_have_the_same_frequencies():
+    q_values = torch.tensor([[0.0, 2.0, 1.0, -1.0]])
+    actions = torch.cat([epsilon_greedy_actions(q_values, 0.2) for _ in range(20_000)])
+    frequencies = actions.bincount(minlength=4) / len(actions)
+    assert frequencies.tolist() == pytest.approx([0.05, 0.85, 0.05, 0.05], abs=0.01)
+
+
 def test_epsilon_greedy_actions_take_an_epsilon_for_each_row():
     q_values = torch.tensor([[0.0, 1.0]]).expand(20_000, 2)
     epsilons = torch.cat([torch.zeros(10_000), torch.ones(10_000)])

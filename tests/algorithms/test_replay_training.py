@@ -84,6 +84,28 @@ def test_updates_are_given_neighbouring_steps(scripted_env, sampling_config):
             assert reward == expected.reward[int(b)] and step_type == expected.step_type[int(b)]
 
 
+class Preprocessor(Recorder):
+    """Learns from rewards that are one larger."""
+
+    def preprocess_experience(self, root_inputs, rollout_info, batch_info):
+        assert root_inputs.step_type.shape == (5, 2) and batch_info.positions.shape == (5, )
+        return root_inputs._replace(reward=root_inputs.reward + 1), rollout_info._replace(discount=())
+
+
+def test_updates_are_given_what_preprocessing_makes(scripted_env, sampling_config):
+    env = scripted_env()
+    plain = make(env, sampling_config())
+    assert not plain.preprocesses_experience
+    algorithm = Preprocessor(env.observation_spec(), env.action_spec(), env.reward_spec(), env=env,
+                             config=sampling_config(), optimizer=alf.optimizers.SGD(lr=0.1))
+    assert algorithm.preprocesses_experience
+    algorithm.train_iter()
+    for info in algorithm.trained:
+        times, rows = info.observation.long().unbind(-1)
+        expected = [[env.time_step_at(int(t)).reward[int(b)] + 1 for t, b in zip(*row)] for row in zip(times, rows)]
+        assert torch.equal(info.reward, torch.tensor(expected)) and info.discount == ()
+
+
 def test_nothing_is_learned_before_initial_collect_steps(scripted_env, sampling_config):
     algorithm = make(scripted_env(), sampling_config(initial_collect_steps=12))
     steps = [algorithm.train_iter() for _ in range(3)]  # 3 steps of 2 environments each

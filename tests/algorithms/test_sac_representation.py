@@ -20,9 +20,9 @@ OBSERVATION = TensorSpec((3,))
 ACTION = BoundedTensorSpec((2,), torch.float32, -1, 1)
 
 
-def make_algorithm(repr_alg_ctor, observation_spec=OBSERVATION, **kwargs):
+def make_algorithm(repr_alg_ctor, observation_spec=OBSERVATION, cls=SacAlgorithm, **kwargs):
     squashed = functools.partial(NormalProjectionNetwork, state_dependent_std=True, scale_distribution=True)
-    return SacAlgorithm(
+    return cls(
         observation_spec,
         ACTION,
         actor_network_cls=functools.partial(
@@ -170,6 +170,17 @@ def test_steps_that_the_learner_leaves_out_are_cut_from_all_infos():
     inputs, info = algorithm.preprocess_experience(time_step, rollout_info._replace(repr=torch.ones(6, 4)), ())
     assert inputs.step_type.shape == info.repr.shape == (6, 3)
     torch.testing.assert_close(info.action, rollout_info.action[:, :3])
+
+
+def test_experience_is_preprocessed_by_a_learner_or_a_subclass_only():
+    class Preprocessor(SacAlgorithm):
+
+        def preprocess_experience(self, root_inputs, rollout_info, batch_info):
+            return root_inputs, rollout_info
+
+    assert not make_algorithm(None).preprocesses_experience
+    assert make_algorithm(LinearRepresentation).preprocesses_experience
+    assert make_algorithm(None, cls=Preprocessor).preprocesses_experience
 
 
 def test_learner_knows_that_it_learns_off_policy():

@@ -159,7 +159,7 @@ class TestRowStore:
         with pytest.raises(ValueError, match="same shape"):
             store.read([0], where, torch.tensor([0, 0]))
         with pytest.raises(ValueError, match="length: expected >= 1"):
-            store.read_sequences(where, where, -1)
+            store.read_sequences(where, where, -1, False)
 
 
 class TestPool:

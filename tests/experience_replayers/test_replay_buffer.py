@@ -88,6 +88,19 @@ def test_a_batch_lies_time_major_and_is_the_readers_own(implementation):
         1, 1)[1].replay_buffer.get_field("time_step", info.env_ids, info.positions + 8).observation)
 
 
+@pytest.mark.parametrize("state_interval", [1, 2])
+def test_a_batch_may_be_asked_for_time_major(implementation, state_interval):
+    buffer = ReplayBuffer(SPEC, 2, 8, state_field="state", state_interval=state_interval)
+    buffer.add_steps(steps(8, 2))
+    torch.manual_seed(1)
+    batch, info = buffer.get_batch(5, 3)
+    torch.manual_seed(1)
+    time_major, same_info = buffer.get_batch(5, 3, time_major=True)
+    assert time_major.state.shape == (1, 5, 3) and time_major.step_type.shape == (3, 5)
+    assert_equal(time_major, nest.map_structure(lambda leaf: leaf.transpose(0, 1), batch))
+    assert torch.equal(same_info.positions, info.positions)
+
+
 def test_wrong_data_are_refused_by_name(implementation):
     buffer = ReplayBuffer(SPEC, 2, 8)
     good = steps(2)
@@ -311,14 +324,16 @@ def _numbered(first, num_steps, num_environments):
             "step_type": (number % 10 != 0).int()}
 
 
-def _read(buffer, results):
+def _read(buffer, results, time_major):
     torch.set_num_threads(1)
     results.put("ready")
     wrong, positions = 0, set()
     while True:
         stopped = bool(buffer._stopped)
-        batch, info = buffer.get_batch(8, 2)
+        batch, info = buffer.get_batch(8, 2, time_major)
         expected = info.positions.unsqueeze(1) + torch.arange(2)
+        if time_major:
+            expected = expected.T
         wrong += int((batch["number"] != expected).sum()) + int((batch["image"] != expected.unsqueeze(-1)).sum())
         positions.update(info.positions.tolist())
         if stopped:
@@ -329,12 +344,13 @@ def _read(buffer, results):
     results.put((wrong, len(positions), max(positions)))
 
 
-def test_a_reader_in_another_process_never_sees_overwritten_steps():
+@pytest.mark.parametrize("time_major", [False, True])
+def test_a_reader_in_another_process_never_sees_overwritten_steps(time_major):
     buffer = ReplayBuffer(MANY, 2, 30, allow_multiprocess=True)
     buffer.add_steps(_numbered(0, 30, 2))
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    reader = torch.multiprocessing.get_context("spawn").Process(target=_read, args=(buffer, results))
+    reader = torch.multiprocessing.get_context("spawn").Process(target=_read, args=(buffer, results, time_major))
     reader.start()
     assert results.get(timeout=60) == "ready"
     first, end = 30, time.monotonic() + 2

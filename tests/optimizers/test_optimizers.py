@@ -106,6 +106,19 @@ def test_global_norm_clipping_equals_torch(flat, presence, max_norm):
         assert_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("max_norm, divides", [(0.5, True), (1e3, False)])
+def test_gradients_are_divided_only_where_they_are_to_be_clipped(monkeypatch, max_norm, divides):
+    given = []
+    monkeypatch.setattr(Adam, "_KERNEL", staticmethod(lambda *args, grad_scale, **kwargs: given.append(grad_scale)))
+    params = make_params()
+    optimizer = attach(Adam(lr=0.05, gradient_clipping=max_norm, clip_by_global_norm=True), params)
+    set_grads([params], 0, "all")
+    optimizer.step()
+    assert given and all((g is not None) == divides for g in given)
+    if divides:
+        torch.testing.assert_close(given[0], optimizer.total_norm / max_norm)
+
+
 @pytest.mark.parametrize("flat", [True, False])
 def test_clipping_of_each_parameter(flat):
     ours, theirs = make_params(), make_params()

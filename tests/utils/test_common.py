@@ -218,6 +218,34 @@ def test_a_copied_algorithm_updates_its_own_targets():
     assert clone.target.weight.item() == 5 and root.target.weight.item() == 1
 
 
+@pytest.mark.parametrize("make", [
+    lambda: common.TargetUpdater(linear(1.0), linear(0.0), period=3),
+    lambda: common.PeriodicReset(linear(1.0), period=3),
+    lambda: common.Periodically(lambda: None, period=3),
+], ids=["TargetUpdater", "PeriodicReset", "Periodically"])
+def test_the_number_of_calls_goes_on_from_a_state_dict(make):
+    counts, restarted = make(), make()
+    counts()
+    counts()
+    assert int(counts.state_dict()["_counter"]) == 2
+    restarted.load_state_dict(copy.deepcopy(counts.state_dict()))
+    restarted()
+    assert int(restarted.state_dict()["_counter"]) == 0  # the third call has acted
+    restarted()
+    assert int(restarted.state_dict()["_counter"]) == 1
+
+
+def test_never_may_become_a_period():
+    layer, period = linear(1.0), [-1]
+    reset = common.PeriodicReset(layer, period=lambda: period[0])
+    for _ in range(5):
+        reset()
+    assert weights(layer) == [1, 2]
+    period[0] = 3
+    reset()
+    assert weights(layer) != [1, 2]
+
+
 def test_targets_must_match():
     with pytest.raises(ValueError, match=r"target_models with the parameters of models, got shapes \[\(2, 1\)"):
         common.TargetUpdater(nn.Linear(1, 1), nn.Linear(1, 2))

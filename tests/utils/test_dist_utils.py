@@ -440,6 +440,15 @@ def test_unknown_distribution_names_itself_and_what_is_known():
         du.distributions_to_params({"a": td.VonMises(torch.zeros(2), torch.ones(2))})
 
 
+def test_a_nest_without_distributions_is_its_own_parameters():
+    tensors = {"a": torch.ones(3, 2), "b": (torch.zeros(3), )}
+    spec = du.extract_spec(tensors)
+    assert not du.has_distributions(spec)
+    assert du.params_to_distributions(tensors, spec) is tensors
+    with_one = du.extract_spec({**tensors, "c": du.Categorical(logits=torch.zeros(3, 2))})
+    assert du.has_distributions(with_one)
+
+
 def test_wrong_parameters_are_refused():
     spec = du.extract_spec(_dists["normal"])
     with pytest.raises(ValueError, match=r"expected parameters \['loc', 'scale'\], got \['loc'\]"):

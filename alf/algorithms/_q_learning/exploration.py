@@ -31,5 +31,7 @@ def epsilon_greedy_actions(q_values: Tensor, epsilon: Union[float, Tensor]) -> T
     greedy = q_values.argmax(dim=-1)
     if isinstance(epsilon, float) and epsilon == 0.0:
         return greedy
-    random = torch.randint_like(greedy, q_values.shape[-1])
-    return torch.where(torch.rand(greedy.shape, device=greedy.device) < epsilon, random, greedy)
+    explores = torch.rand(greedy.shape, device=greedy.device) < epsilon
+    if greedy.is_cpu and not explores.any():
+        return greedy  # the usual case of few environments; a GPU would be waited for
+    return torch.where(explores, torch.randint_like(greedy, q_values.shape[-1]), greedy)

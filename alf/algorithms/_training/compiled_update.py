@@ -61,14 +61,13 @@ class CompiledUpdate:
         # the last batch and all that was found out about it: epochs of one batch ask again
         self._last: Optional[tuple] = None
 
-    def __call__(self, batch: Experience, info_spec: Nest, at_once: bool, last_row_counts: bool,
+    def __call__(self, batch: Experience, info_spec: Nest, last_row_counts: bool,
                  weights: Optional[torch.Tensor]) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
         """Set the gradients of the parameters, and return the loss and the priorities of the sequences, if there are.
 
         Args:
             batch: sequences ``[L, B, ...]``.
             info_spec: spec from which the distributions in ``batch.rollout_info`` are rebuilt.
-            at_once: whether ``train_step`` is called for all steps at once.
             last_row_counts: whether the last row is more than what is bootstrapped from.
             weights: ``[B]``: importance weights of the sequences.
         Raises:
@@ -92,7 +91,8 @@ class CompiledUpdate:
             if weights is not None:
                 *leaves, weights_now = leaves
             experience = structure.unflatten(leaves)
-            loss_info = algorithm.calc_loss(collect_train_info(algorithm, experience, info_spec, at_once))
+            info = collect_train_info(algorithm, experience, info_spec, algorithm._steps_at_once())
+            loss_info = algorithm.calc_loss(info)
             masks = algorithm._valid_masks(experience.step_type, last_row_counts)
             return total_loss(loss_info, masks, weights_now), loss_info.priority
 

@@ -24,14 +24,17 @@ def prepare_experience(algorithm, stored: Experience, stored_info_spec: Nest, ba
     """
     experience = add_batch_info(stored, batch_info, replay_buffer)
     experience = algorithm.transform_experience(experience)
-    rollout_info = dist_utils.params_to_distributions(experience.rollout_info, stored_info_spec)
-    time_step, rollout_info = algorithm.preprocess_experience(experience.time_step, rollout_info,
-                                                              experience.batch_info)
-    info_spec = dist_utils.extract_spec(rollout_info, from_dim=2)
+    info_params, info_spec = experience.rollout_info, stored_info_spec
+    given = dist_utils.params_to_distributions(info_params, info_spec)
+    time_step, rollout_info = algorithm.preprocess_experience(experience.time_step, given, experience.batch_info)
+    if rollout_info is not given:
+        info_params = dist_utils.distributions_to_params(rollout_info)
+        info_spec = dist_utils.extract_spec(rollout_info, from_dim=2)
+    action, state = experience.action, experience.state
     num_rows = time_step.step_type.shape[1]
-    action, state = map_structure(lambda leaf: leaf[:, :num_rows], (experience.action, experience.state))
-    prepared = Experience(
-        time_step=time_step, action=action, rollout_info=dist_utils.distributions_to_params(rollout_info), state=state)
+    if num_rows < experience.step_type.shape[1]:
+        action, state = map_structure(lambda leaf: leaf[:, :num_rows], (action, state))
+    prepared = Experience(time_step=time_step, action=action, rollout_info=info_params, state=state)
     return swap_time_and_batch(prepared), info_spec
 
 

@@ -203,14 +203,17 @@ class Replay:
             batch_info = batch_info._replace(positions=batch_info.positions + surplus)
         return experience, batch_info
 
-    def sample(self) -> Tuple[Experience, BatchInfo]:
+    def sample(self, time_major: bool = False) -> Tuple[Experience, BatchInfo]:
         """Return sequences ``[mini_batch_size, mini_batch_length, ...]`` and where they come from.
 
         Importance weights are ``(p / mean p) ** -beta``: Eq. (1) and section 3.4 of https://arxiv.org/abs/1511.05952;
         with ``normalize_importance_weights_by_max`` divided by the largest of the batch.
+
+        Args:
+            time_major: return the sequences as ``[mini_batch_length, mini_batch_size, ...]``.
         """
         batch_size = self._config.mini_batch_size or self._buffer.num_environments
-        experience, batch_info = self._buffer.get_batch(batch_size, self._config.sampled_length)
+        experience, batch_info = self._buffer.get_batch(batch_size, self._config.sampled_length, time_major)
         if self._config.priority_replay:
             weights = batch_info.importance_weights.pow(-self._beta())
             if self._config.normalize_importance_weights_by_max:

@@ -265,6 +265,9 @@ class Unroll:
 
     def _stack(self, rows: List[_Row], with_last_step: bool) -> Tuple[Experience, TimeStep, Nest]:
         info_spec = dist_utils.extract_spec(rows[0].alg_step.info, from_dim=1)
+        infos = [row.alg_step.info for row in rows]
+        if dist_utils.has_distributions(info_spec):
+            infos = map(dist_utils.distributions_to_params, infos)
         is_transformed = rows[-1].inputs is not rows[-1].time_step
         actions = [row.alg_step.output for row in rows]
         if self._overwrite_policy_output:
@@ -274,9 +277,8 @@ class Unroll:
             actions[:len(later)] = [time_step.prev_action for time_step in later]
         # All at once: to take nests apart and put them together costs as much as a small step.
         time_step, inputs, action, info, state = self._stack_steps([
-            (row.time_step, row.inputs if is_transformed else (), action,
-             dist_utils.distributions_to_params(row.alg_step.info), row.state if self._keep_state else ())
-            for row, action in zip(rows, actions, strict=True)
+            (row.time_step, row.inputs if is_transformed else (), action, info, row.state if self._keep_state else ())
+            for row, action, info in zip(rows, actions, infos, strict=True)
         ])
         if torch.is_grad_enabled():
             action, state = common.detach((action, state))

@@ -1,5 +1,6 @@
 """Modules that act now and then: target updates, resets."""
 
+import math
 from typing import Callable, List
 
 import torch
@@ -10,7 +11,36 @@ from alf.utils.common._small import as_list
 from alf.utils.schedulers import as_scheduler
 
 
-class Periodically(nn.Module):
+class _CountsCalls(nn.Module):
+    """Counts how often it was called since it last acted.
+
+    In checkpoints the count is a buffer. In between it is an int: to add to a tensor and read it takes as long as the
+    rest of what is done when nothing is due.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("_counter", torch.zeros((), dtype=torch.int64))
+        self._count = 0
+
+    def _is_due(self, period: float) -> bool:
+        """Count one call, and return whether it is the ``period``-th one; then the next one is the first again."""
+        self._count += 1
+        if self._count < period:
+            return False
+        self._count = 0
+        return True
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        self._counter.fill_(self._count)
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _load_from_state_dict(self, *args):
+        super()._load_from_state_dict(*args)
+        self._count = int(self._counter)
+
+
+class Periodically(_CountsCalls):
     """Calls ``body`` every ``period``-th time it is called itself.
 
     Args:
@@ -24,18 +54,15 @@ class Periodically(nn.Module):
         self._body = body
         self._period = as_scheduler(period)
         self._name = name
-        self.register_buffer("_counter", torch.zeros((), dtype=torch.int64))
 
     def forward(self) -> None:
         """Count one call, and act if it is due."""
-        self._counter.add_(1)
-        if int(self._counter) >= self._period():
-            self._counter.zero_()
+        if self._is_due(self._period()):
             self._body()
 
 
 @configurable
-class TargetUpdater(nn.Module):
+class TargetUpdater(_CountsCalls):
     """Moves the parameters of target modules towards those of modules: ``target += tau * (source - target)``.
 
     Args:
@@ -59,7 +86,6 @@ class TargetUpdater(nn.Module):
         self._has_buffers = any(True for model, _ in self._pairs for _ in model.buffers())
         self._tau = as_scheduler(tau)
         self._period = as_scheduler(period)
-        self.register_buffer("_counter", torch.zeros((), dtype=torch.int64))
         # What the targets move towards next, if that is not what the modules are by then.
         self._num_delayed = 0
         if init_copy:
@@ -71,13 +97,13 @@ class TargetUpdater(nn.Module):
                 self.register_buffer(f"_delayed{self._num_delayed}", source.detach().clone())
                 self._num_delayed += 1
 
-    @torch.no_grad()
     def forward(self) -> None:
         """Count one call, and move the targets if it is due."""
-        self._counter.add_(1)
-        if int(self._counter) < self._period():
-            return
-        self._counter.zero_()
+        if self._is_due(self._period()):
+            self._move()
+
+    @torch.no_grad()
+    def _move(self) -> None:
         delayed = [getattr(self, f"_delayed{i}") for i in range(self._num_delayed)]
         towards = delayed or self._sources
         tau = self._tau()
@@ -104,7 +130,7 @@ def _check_same_parameters(model: nn.Module, target: nn.Module) -> None:
 
 
 @configurable
-class PeriodicReset(nn.Module):
+class PeriodicReset(_CountsCalls):
     """Gives modules new random parameters every ``period``-th call.
 
     Args:
@@ -120,16 +146,15 @@ class PeriodicReset(nn.Module):
         self._period = as_scheduler(period)
         self._reset_buffers = reset_buffers
         self._post_processings = list(post_processings)
-        self.register_buffer("_counter", torch.zeros((), dtype=torch.int64))
 
-    @torch.no_grad()
     def forward(self) -> None:
         """Count one call, and reset if it is due."""
         period = self._period()
-        self._counter.add_(1)
-        if period <= 0 or int(self._counter) < period:
-            return
-        self._counter.zero_()
+        if self._is_due(period if period > 0 else math.inf):
+            self._reset()
+
+    @torch.no_grad()
+    def _reset(self) -> None:
         for model in self._models:
             for module in model.modules():
                 if hasattr(module, "reset_parameters"):

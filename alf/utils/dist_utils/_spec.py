@@ -239,6 +239,11 @@ def extract_spec(nests: Any, from_dim: int = 1) -> Any:
     return nest.map_structure(_extract, nests)
 
 
+def has_distributions(nest_spec: Any) -> bool:
+    """Return whether a nest of specs, as made by `extract_spec`, has a `DistributionSpec`."""
+    return any(isinstance(spec, DistributionSpec) for spec in nest.flatten(nest_spec))
+
+
 def to_distribution_param_spec(nests: Any) -> Any:
     """Return the nest of specs with every `DistributionSpec` replaced by the specs of its parameters."""
     return nest.map_structure(
@@ -261,7 +266,7 @@ def distributions_to_params(nests: Any) -> Any:
 
 
 def params_to_distributions(nests: Any, nest_spec: Any) -> Any:
-    """Return the nest with the parameters of every distribution replaced by the distribution.
+    """Return the nest with the parameters of every distribution replaced by the distribution; without any, itself.
 
     Args:
         nests: a nest as made by `distributions_to_params`.
@@ -274,12 +279,15 @@ def params_to_distributions(nests: Any, nest_spec: Any) -> Any:
     if type(nest_spec) is DistributionSpec:
         return nest_spec.build_distribution(nests)
     specs, structure = nest.flatten_with_structure(nest_spec)
+    unchanged = True
     try:
         values = structure.flatten_up_to(nests)
     except (ValueError, TypeError):
         # Slower, but it names the place; it also accepts what differs in nothing but the kind of dictionary.
         values = nest.flatten_up_to(nest_spec, nests)
+        unchanged = False
     for i, spec in enumerate(specs):
         if isinstance(spec, DistributionSpec):
             values[i] = spec.build_distribution(values[i])
-    return structure.unflatten(values)
+            unchanged = False
+    return nests if unchanged else structure.unflatten(values)

@@ -41,7 +41,7 @@ class NoGuard:
 
 def guarded_update(algorithm, update: Callable[[], None]) -> Case:
     """Return an update of ``algorithm``, and what switches its guard."""
-    guards = {True: algorithm._finite_guard, False: NoGuard()}
+    guards = {True: algorithm._learner.finite_guard, False: NoGuard()}
     return update, lambda is_on: setattr(algorithm, "_finite_guard", guards[is_on])
 
 

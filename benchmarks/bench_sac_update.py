@@ -138,13 +138,13 @@ def make_our_update(torch, config=None, **kwargs):
     def update():
         info = algorithm.train_sequence(time_steps, rollout_info)
         loss = algorithm.calc_loss(info)
-        masks = algorithm._valid_masks(time_steps.step_type, last_row_counts=True)
+        masks = algorithm._learner.valid_masks(time_steps.step_type, last_row_counts=True)
         algorithm.update_with_gradient(loss, masks)
         algorithm.after_update(time_steps, info)
 
     def learn():
-        with algorithm._in_mixed_precision():
-            algorithm._learn(batch, info_spec, last_row_counts=True)
+        with algorithm._learner.in_mixed_precision():
+            algorithm._learner.learn(batch, info_spec, last_row_counts=True)
 
     if config is None:
         return update

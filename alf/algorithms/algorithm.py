@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from typing import Any, Callable, ContextManager, Dict, Hashable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Hashable, Iterator, List, Optional, Tuple, Union
 
 import torch
 from torch import nn
@@ -14,24 +14,18 @@ from alf.algorithms._training.checkpoint import (
     optimizer_states,
     split_state_dict,
 )
-from alf.algorithms._training.finite_guard import FiniteGuard
-from alf.algorithms._training.from_replay import collect_train_info, prepare_experience
-from alf.algorithms._training.loss_scaler import LossScaler
-from alf.algorithms._training.mixed_precision import MixedPrecision
-from alf.algorithms._training.offline import OfflineReplay, add_offline_loss, collect_offline_info, sample_offline
+from alf.algorithms._training.learner import Learner
+from alf.algorithms._training.offline import OfflineReplay
 from alf.algorithms._training.parameters import Assignment, assign_parameters, trained_algorithms
 from alf.algorithms._training.replay import LastUnroll, Replay
-from alf.algorithms._training.sequences import cut_sequences, mini_batches, step_at_once
-from alf.algorithms._training.update import learning_rates, step_optimizers, told_mean, total_loss, update_parameters
+from alf.algorithms._training.sequences import step_at_once
+from alf.algorithms._training.update import learning_rates
 from alf.algorithms.algorithm_interface import AlgorithmInterface
 from alf.algorithms.config import TrainerConfig
-from alf.data_structures import AlgStep, BatchInfo, Experience, LossInfo, StepType, TimeStep
-from alf.nest import Nest, flatten, map_structure
-from alf.utils import common, profiling, spec_utils, summary_utils
+from alf.data_structures import AlgStep, BatchInfo, Experience, LossInfo, TimeStep
+from alf.nest import Nest, flatten
+from alf.utils import spec_utils, summary_utils
 from alf.utils.checkpoint_utils import extract_sub_state_dict_from_checkpoint
-from alf.utils.summary_utils import record_time
-
-_LAST = int(StepType.LAST)
 
 
 class _LoadsCheckpoint(type):
@@ -81,11 +75,7 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         self._default_optimizer = optimizer
         self._modules_by_optimizer: List[Tuple[torch.optim.Optimizer, list]] = []
         self._force_params_visible_to_parent = False
-        self._assignment: Optional[Assignment] = None
-        self._finite_guard = FiniteGuard("raise" if config is None else config.non_finite)
-        self._was_updated = True  # False: the last update was left out
-        self._compiled_update: Optional[Callable] = None  # with TrainerConfig.compile, of the root
-        self._mixed_precision: Optional[MixedPrecision] = None  # with TrainerConfig.enable_amp, of the root
+        self._learner = Learner(self, config)
         self._param_names: Dict[int, str] = {}
         self._data_transformer: Optional[nn.Module] = None
         self._checkpoint = checkpoint
@@ -222,7 +212,7 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
             modules_and_params: modules and parameters.
         """
         assert optimizer is not None, "add_optimizer: expected an optimizer, got None"
-        assert self._assignment is None, f"{self.name}: add_optimizer was called after training began"
+        assert self._learner.assignment is None, f"{self.name}: add_optimizer was called after training began"
         self._modules_by_optimizer.append((optimizer, list(modules_and_params)))
 
     def _trainable_attributes_to_ignore(self) -> List[str]:
@@ -246,37 +236,14 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         Raises:
             ValueError: if an optimizer already trains parameters of another tree.
         """
-        if self._assignment is None:
-            assignment = assign_parameters(self)
-            assignment.attach(self.name)
-            self._assignment = assignment
+        if self._learner.assignment is None:
             self._param_names = {}
-            if assignment.unhandled:
-                common.warning("%s: no optimizer trains these parameters: %s", self.name,
-                               [self.get_param_name(p) for p in assignment.unhandled])
-            parameters = [p for parameters in assignment.parameters for p in parameters]
-            if self._config is not None and self._config.enable_amp:
-                self._mixed_precision = MixedPrecision(self, parameters)
-                self._finite_guard.loss_scaler = self._mixed_precision.loss_scaler
-            if self._config is not None and self._config.compile is not None:
-                from alf.algorithms._training.compiled_update import CompiledUpdate  # takes a second, few need it
-                self._compiled_update = CompiledUpdate(self, self._config.compile, parameters, self._mixed_precision)
-        return self._assignment
-
-    def _in_mixed_precision(self) -> ContextManager:
-        """Return the context of training: that in which networks compute with the precision of the configs."""
-        if self._config is None or not self._config.enable_amp:
-            return contextlib.nullcontext()
-        self.attach_optimizers()
-        return self._mixed_precision.active()
-
-    @property
-    def _loss_scaler(self) -> Optional[LossScaler]:
-        return None if self._mixed_precision is None else self._mixed_precision.loss_scaler
+            self._learner.attach()
+        return self._learner.assignment
 
     def _assigned(self) -> Assignment:
         """Return who trains which parameter, or would if this were the root."""
-        return assign_parameters(self) if self._assignment is None else self._assignment
+        return assign_parameters(self) if self._learner.assignment is None else self._learner.assignment
 
     def get_param_name(self, param: nn.Parameter) -> Optional[str]:
         """Return the dotted name of a parameter of this tree, or None."""
@@ -345,8 +312,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         destination = nn.Module.state_dict(self, destination=destination, prefix=prefix, keep_vars=keep_vars)
         if is_root:
             destination.update(optimizer_states(self, prefix))
-            if self._loss_scaler is not None:
-                destination[prefix + LOSS_SCALER] = self._loss_scaler.state_dict()
+            if self._learner.loss_scaler is not None:
+                destination[prefix + LOSS_SCALER] = self._learner.loss_scaler.state_dict()
         return destination
 
     def load_state_dict(self, state_dict: Dict[str, Any], strict: bool = True, skip_preloded: bool = True):
@@ -362,8 +329,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         if optimizers:
             self.attach_optimizers()
             load_optimizer_states(self, optimizers)
-            if self._loss_scaler is not None and LOSS_SCALER in optimizers:
-                self._loss_scaler.load_state_dict(optimizers[LOSS_SCALER])
+            if self._learner.loss_scaler is not None and LOSS_SCALER in optimizers:
+                self._learner.loss_scaler.load_state_dict(optimizers[LOSS_SCALER])
         return result
 
     # ---- data transformers ---------------------------------------------------------------------------------------
@@ -387,6 +354,11 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         May be overridden where an override of that method sometimes does nothing.
         """
         return type(self).preprocess_experience is not AlgorithmInterface.preprocess_experience
+
+    @property
+    def changes_experience(self) -> bool:
+        """Whether data transformers or ``preprocess_experience`` change what was stored before it is trained on."""
+        return self._data_transformer is not None or self.preprocesses_experience
 
     @contextlib.contextmanager
     def unchanged_transformers(self) -> Iterator[None]:
@@ -451,31 +423,7 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         Raises:
             NonFiniteError: if the loss or gradients are not finite, with ``TrainerConfig.non_finite="raise"``.
         """
-        assignment = self.attach_optimizers()
-        weights = batch_info.importance_weights if batch_info is not None else ()
-        loss = total_loss(loss_info, valid_masks, weights if isinstance(weights, torch.Tensor) else None)
-        params, summarize = [], None
-        recording = summary.should_record_summaries()
-        if recording:
-            params = [(self.get_param_name(p), p) for parameters in assignment.parameters for p in parameters]
-            if self._config is not None and self._config.summarize_grads_and_vars:
-                summarize = functools.partial(summary_utils.summarize_gradients, params)
-        with record_time("time/backward"):
-            self._was_updated = update_parameters(loss if weight == 1.0 else loss * weight, assignment.optimizers,
-                                                  summarize, self._finite_guard, self._loss_scaler)
-        if not self._was_updated and not self._finite_guard.overflowed:
-            self._finite_guard.refuse(loss_info, self._trained_parameters)
-        if recording:
-            if self._finite_guard.skips:
-                summary.scalar("skipped_updates", self._finite_guard.num_skipped)
-            loss_info = loss_info._replace(
-                loss=loss.detach(), extra=map_structure(lambda part: told_mean(part, valid_masks), loss_info.extra))
-        return loss_info, params
-
-    def _trained_parameters(self) -> List[Tuple[str, nn.Parameter]]:
-        """Return the parameters that an optimizer trains, with their names, in the order in which they were made."""
-        trained = {id(p) for parameters in self.attach_optimizers().parameters for p in parameters}
-        return [(name, p) for name, p in self.named_parameters() if id(p) in trained]
+        return self._learner.step(loss_info, valid_masks, weight, batch_info)
 
     def summarize_train(self, experience: Experience, train_info: Nest, loss_info: LossInfo,
                         params: List[Tuple[str, nn.Parameter]]) -> None:
@@ -495,42 +443,6 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         if self._config is not None and self._config.summarize_grads_and_vars:
             summary_utils.summarize_variables(params)
 
-    def _valid_masks(self, step_type: torch.Tensor, last_row_counts: bool) -> Optional[torch.Tensor]:
-        """Return where the loss counts, bool ``[T, B]``; None: everywhere.
-
-        Args:
-            step_type: ``[T, B]``.
-            last_row_counts: whether the last row is more than what is bootstrapped from.
-        """
-        mask_last_steps = self.is_rl() and (self._config is None or self._config.mask_out_loss_for_last_step)
-        if last_row_counts and not mask_last_steps:
-            return None
-        masks = step_type != _LAST if mask_last_steps else torch.ones_like(step_type, dtype=torch.bool)
-        if not last_row_counts:
-            masks[-1] = False
-        return masks
-
-    def _update(self, experience: Experience, info: Nest, last_row_counts: bool,
-                batch_info: Optional[BatchInfo] = None, loss_info: Optional[LossInfo] = None) -> LossInfo:
-        """Update once and return the losses.
-
-        Args:
-            experience: ``[T, B, ...]``.
-            info: what ``calc_loss`` is given ``[T, B, ...]``.
-            last_row_counts: whether the last row is more than what is bootstrapped from.
-            batch_info: of the sampled sequences.
-            loss_info: the losses; None: ``calc_loss(info)``.
-        """
-        loss_info = self.calc_loss(info) if loss_info is None else loss_info
-        masks = self._valid_masks(experience.step_type, last_row_counts)
-        priority = loss_info.priority
-        loss_info, params = self.update_with_gradient(loss_info, masks, batch_info=batch_info)
-        if self._was_updated:
-            self.after_update(experience.time_step, info)
-        with profiling.scope("summaries"):
-            self.summarize_train(experience, info, loss_info, params)
-        return loss_info._replace(priority=priority)
-
     def update_kind(self) -> Hashable:
         """Return what, besides tensors, decides which operations the next update is made of.
 
@@ -546,40 +458,6 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         """
         raise NotImplementedError("its class does not define update_kind()")
 
-    def _learn(self, batch: Experience, info_spec: Nest, last_row_counts: bool, batch_info: Optional[BatchInfo] = None,
-               offline_loss: Optional[torch.Tensor] = None) -> LossInfo:
-        """Update once from sequences, and return the losses; after a compiled update, nothing but priorities.
-
-        Args:
-            batch: sequences ``[L, B, ...]``.
-            info_spec: spec from which the distributions in ``batch.rollout_info`` are rebuilt.
-            last_row_counts: whether the last row is more than what is bootstrapped from.
-            batch_info: of sampled sequences.
-            offline_loss: a scalar to be minimised as well.
-        """
-        if self._compiled_update is not None and not summary.should_record_summaries():
-            return self._learn_compiled(batch, info_spec, last_row_counts, batch_info)
-        info = collect_train_info(self, batch, info_spec, self._steps_at_once())
-        loss_info = self.calc_loss(info)
-        if offline_loss is not None:
-            loss_info = add_offline_loss(loss_info, offline_loss)
-        return self._update(batch, info, last_row_counts, batch_info, loss_info)
-
-    def _learn_compiled(self, batch: Experience, info_spec: Nest, last_row_counts: bool,
-                        batch_info: Optional[BatchInfo]) -> LossInfo:
-        weights = () if batch_info is None else batch_info.importance_weights
-        loss, priority = self._compiled_update(batch, info_spec, last_row_counts,
-                                               weights if isinstance(weights, torch.Tensor) else None)
-        if self._loss_scaler is not None:
-            self._loss_scaler.unscale(self._assignment.optimizers)
-        self._was_updated = step_optimizers(loss, self._assignment.optimizers, self._finite_guard)
-        if self._was_updated:
-            self.after_update(batch.time_step, ())
-        elif not self._finite_guard.overflowed:
-            loss_info = self.calc_loss(collect_train_info(self, batch, info_spec, self._steps_at_once()))
-            self._finite_guard.refuse(loss_info, self._trained_parameters)
-        return LossInfo(loss=loss, priority=() if priority is None else priority)
-
     def train_from_unroll(self, experience: Experience, train_info: Nest) -> int:
         """Update once from the graph of an unroll.
 
@@ -589,8 +467,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         Returns:
             The number of steps trained on.
         """
-        with self._in_mixed_precision():
-            self._update(experience, train_info, last_row_counts=False)
+        with self._learner.in_mixed_precision():
+            self._learner.update(experience, train_info, last_row_counts=False)
         num_rows, num_envs = experience.step_type.shape
         return (num_rows - 1) * num_envs
 
@@ -603,108 +481,10 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
             The number of steps trained on, repeated ones counted each time.
         """
         self.attach_optimizers()
-        train = self._train_on_all if self._config.whole_replay_buffer_training else self._train_on_samples
-        with self._in_mixed_precision():
-            return train(update_global_counter)
-
-    def _train_on_all(self, update_global_counter: bool) -> int:
-        """Train on all that is stored, ``num_updates_per_train_iter`` times, in shuffled mini batches.
-
-        Its last row is only there to be bootstrapped from. An algorithm that has done so leaves it out in
-        ``preprocess_experience``. For one that has not, each sequence of ``mini_batch_length`` steps is followed by
-        the next step, whose own loss does not count. Either way each step is trained on once an epoch.
-        """
-        config = self._config
-        with record_time("time/replay"):
-            stored, batch_info = self._replay.gather_all()
-        if stored.step_type.shape[1] < 2:
-            return 0
-        with record_time("time/preprocess_experience"):
-            experience, info_spec = prepare_experience(self, stored, self._replay.rollout_info_spec, batch_info,
-                                                       batch_info.replay_buffer)
-        num_rows, num_envs = experience.step_type.shape
-        last_row_counts = num_rows < stored.step_type.shape[1]
-        num_steps = num_rows if last_row_counts else num_rows - 1
-        sequences = cut_sequences(experience, config.mini_batch_length or num_steps, 0 if last_row_counts else 1)
-        # Only the state that a sequence begins with is needed.
-        sequences = sequences._replace(state=map_structure(lambda leaf: leaf[:1], sequences.state))
-        batch_size = config.mini_batch_size or num_envs
-        num_updates = -(-sequences.step_type.shape[1] // batch_size) * config.num_updates_per_train_iter
-        recording = summary.should_record_summaries()
-        with record_time("time/train"):
-            for i, batch in enumerate(mini_batches(sequences, batch_size, config.num_updates_per_train_iter)):
-                if update_global_counter:
-                    summary.increment_global_counter()
-                # One of the updates of an iteration is summarized, the last: they all belong to the same step.
-                quiet = recording and not update_global_counter and i + 1 < num_updates
-                with summary.record_if(_never) if quiet else contextlib.nullcontext():
-                    self._learn(batch, info_spec, last_row_counts)
-        return num_steps * num_envs * config.num_updates_per_train_iter
-
-    def _train_on_samples(self, update_global_counter: bool) -> int:
-        """Train on sampled sequences, as often as ``num_updates_per_train_iter`` or ``replay_ratio`` says."""
-        replay = self._replay
-        if not replay.can_sample() and not self.has_offline:
-            return 0
-        num_done = num_steps = 0
-        recording = summary.should_record_summaries()
-        with record_time("time/train"):
-            while replay.may_update(num_done):
-                if update_global_counter:
-                    summary.increment_global_counter()
-                # As above: the last update of an iteration is summarized.
-                quiet = recording and not update_global_counter and not replay.is_last_update(num_done)
-                with summary.record_if(_never) if quiet else contextlib.nullcontext():
-                    num_learned = self._train_on_stored_buffers() if self.has_offline else self._train_on_sample()
-                replay.count_update(num_learned)
-                num_steps += num_learned
-                num_done += 1
-        return num_steps
-
-    def _train_on_stored_buffers(self) -> int:
-        """Update once from stored buffers, and where it is due from sampled sequences as well.
-
-        Returns:
-            The steps that were learned: those that another one follows.
-        """
-        offline, pre_train = self._offline, self._offline.pre_train
-        with record_time("time/replay"):
-            experience, info_spec = sample_offline(self, offline)
-        info = collect_offline_info(self, experience, info_spec, self._steps_at_once(), pre_train)
-        loss_info = self.calc_loss_offline(info, pre_train)
-        trains_online = self._replay.can_sample() and offline.trains_online
-        offline.count_update()
-        num_steps = max(1, experience.step_type.shape[0] - 1) * experience.step_type.shape[1]
-        if not trains_online:
-            self._update(experience, info, last_row_counts=True, loss_info=loss_info)
-            return num_steps
-        masks = self._valid_masks(experience.step_type, last_row_counts=True)
-        with summary.scope("offline"):
-            summary_utils.summarize_loss(loss_info)
-        return num_steps + self._train_on_sample(total_loss(loss_info, masks))
-
-    def _train_on_sample(self, offline_loss: Optional[torch.Tensor] = None) -> int:
-        """Update once from sampled sequences; return the steps that were learned: those that another one follows.
-
-        Args:
-            offline_loss: a scalar to be minimised as well.
-        """
-        config, replay = self._config, self._replay
-        changes = self._data_transformer is not None or self.preprocesses_experience
-        with record_time("time/replay"):
-            experience, batch_info = replay.sample(time_major=not changes)
-        info_spec = replay.rollout_info_spec
-        if changes:
-            with record_time("time/preprocess_experience"):
-                experience, info_spec = prepare_experience(self, experience, info_spec, batch_info,
-                                                           batch_info.replay_buffer)
-        loss_info = self._learn(experience, info_spec, True, batch_info, offline_loss)
-        if config.priority_replay and self._was_updated:
-            if not isinstance(loss_info.priority, torch.Tensor):
-                raise ValueError(f"TrainerConfig.priority_replay=True: {self.name} gives no priorities. Set its "
-                                 "calculate_priority=True, or priority_replay=False.")
-            replay.update_priority(batch_info, loss_info.priority)
-        return max(1, experience.step_type.shape[0] - 1) * experience.step_type.shape[1]
+        with self._learner.in_mixed_precision():
+            if self._config.whole_replay_buffer_training:
+                return self._learner.train_on_all(self._replay, update_global_counter)
+            return self._learner.train_on_samples(self._replay, self._offline, update_global_counter)
 
     @property
     def trains_sequences(self) -> bool:
@@ -732,23 +512,6 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
             experience: raw time steps, distributions as parameters ``[T, B, ...]``.
         """
         return None
-
-    def _steps_at_once(self) -> bool:
-        """Return whether ``train_step`` is called once for all steps of a sequence.
-
-        Raises:
-            ValueError: if the configs ask for it in spite of a recurrent state.
-        """
-        has_state = bool(flatten(self.train_state_spec))
-        at_once = self._config.temporally_independent_train_step
-        if at_once and has_state:
-            raise ValueError(f"TrainerConfig.temporally_independent_train_step: expected False for {self.name}, which "
-                             "has a recurrent state, got True.")
-        return not has_state if at_once is None else at_once
-
-
-def _never() -> bool:
-    return False
 
 
 class Loss(Algorithm):

@@ -386,7 +386,7 @@ class RLAlgorithm(Algorithm):
         on_policy = bool(self.on_policy)
         # The graph of an on-policy unroll is trained on, so it must be that of training.
         self._set_mode(on_policy)
-        precision = self._in_mixed_precision() if on_policy else contextlib.nullcontext()
+        precision = self._learner.in_mixed_precision() if on_policy else contextlib.nullcontext()
         with torch.set_grad_enabled(on_policy or self._config.unroll_with_grad), precision:
             experience = self.unroll(unroll_length)
         with profiling.scope("summaries"):

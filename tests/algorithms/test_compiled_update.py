@@ -80,10 +80,10 @@ def test_batches_of_each_size_have_their_own_graph(make):
     expected = train(make(None, config=dict(mini_batch_size=5)))
     algorithm = make(config=dict(mini_batch_size=5))
     assert_equal(train(algorithm), expected)
-    assert len(algorithm._compiled_update._plans) == 1  # 12 steps are 4 + 4 + 4
+    assert len(algorithm._learner.compiled_update._plans) == 1  # 12 steps are 4 + 4 + 4
     algorithm = make(config=dict(mini_batch_size=7, unroll_length=5.5))
     assert_equal(train(algorithm), train(make(None, config=dict(mini_batch_size=7, unroll_length=5.5))))
-    assert len(algorithm._compiled_update._plans) == 2  # 10 are 5 + 5, and 12 are 6 + 6
+    assert len(algorithm._learner.compiled_update._plans) == 2  # 10 are 5 + 5, and 12 are 6 + 6
 
 
 def test_buffers_that_losses_change_are_changed(make):
@@ -115,7 +115,7 @@ def test_updates_of_td3_that_train_the_actor_and_others_have_their_own_graphs(sc
                                compile=mode))
         results.append(train(algorithm, num_iterations=4))
     assert_equal(*results)
-    assert len(algorithm._compiled_update._plans) == 2
+    assert len(algorithm._learner.compiled_update._plans) == 2
 
 
 def test_a_run_that_goes_on_from_a_checkpoint_is_the_same(make):

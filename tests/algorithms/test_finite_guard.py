@@ -91,7 +91,7 @@ def test_training_goes_on_as_if_a_skipped_update_had_never_been(name):
         if math.isfinite(weight):
             other.update_with_gradient(loss_of(other))
     assert_equal(content(algorithm), content(other))
-    assert algorithm._finite_guard.num_skipped == 3
+    assert algorithm._learner.finite_guard.num_skipped == 3
 
 
 def test_error_names_iteration_parts_of_the_loss_gradients_and_what_to_do():
@@ -150,7 +150,7 @@ def test_after_update_follows_only_updates_that_were_made():
     experience = type("Stored", (), {"step_type": torch.ones(1, 5, dtype=torch.int32), "time_step": None})
     for weight in (1.0, NAN, 1.0):
         loss_info = algorithm.loss(batch(0), weight=weight)
-        algorithm._update(experience, weight, last_row_counts=True, loss_info=loss_info._replace(
+        algorithm._learner.update(experience, weight, last_row_counts=True, loss_info=loss_info._replace(
             loss=loss_info.loss.unsqueeze(0)))
     assert calls == [1.0, 1.0]
 

@@ -77,7 +77,7 @@ def test_policy_is_found_in_mixed_precision(make_config, cls, in_agent):
                      in_agent=in_agent, gamma=0.5)
     for _ in range(150 if cls is ActorCriticAlgorithm else 30):
         algorithm.train_iter()
-    assert algorithm._mixed_precision is not None
+    assert algorithm._learner.mixed_precision is not None
     assert mean_reward(algorithm, env, 30) > 0.9
 
 

@@ -116,12 +116,12 @@ def tensors_of(algorithm):
 
 def parameters_of(algorithm):
     """Return copies of the parameters that are trained."""
-    return [p.detach().clone() for _, p in algorithm._trained_parameters()]
+    return [p.detach().clone() for _, p in algorithm._learner.trained_parameters()]
 
 
 def set_scale(algorithm, scale):
     algorithm.attach_optimizers()
-    algorithm._loss_scaler.load_state_dict(algorithm._loss_scaler.state_dict() | {"scale": scale})
+    algorithm._learner.loss_scaler.load_state_dict(algorithm._learner.loss_scaler.state_dict() | {"scale": scale})
 
 
 def assert_equal(some, others):
@@ -250,7 +250,8 @@ def test_a_run_that_goes_on_from_a_checkpoint_is_the_same(make, monkeypatch, dty
     whole = make()
     train(whole, 2)
     if dtype == torch.float16:
-        whole._loss_scaler.load_state_dict(whole._loss_scaler.state_dict() | {"scale": 4.0, "_growth_tracker": 1997})
+        scaler = whole._learner.loss_scaler
+        scaler.load_state_dict(scaler.state_dict() | {"scale": 4.0, "_growth_tracker": 1997})
     checkpoint = copy.deepcopy([whole.state_dict(), whole.rollout_state_dict(), whole._env])
     random_numbers = torch.random.get_rng_state()
     end = train(whole, 2)
@@ -261,8 +262,8 @@ def test_a_run_that_goes_on_from_a_checkpoint_is_the_same(make, monkeypatch, dty
     torch.random.set_rng_state(random_numbers)
     assert_equal(train(resumed, 2), end)
     if dtype == torch.float16:
-        assert resumed._loss_scaler.state_dict() == whole._loss_scaler.state_dict()
-        assert resumed._loss_scaler.get_scale() == 8
+        assert resumed._learner.loss_scaler.state_dict() == whole._learner.loss_scaler.state_dict()
+        assert resumed._learner.loss_scaler.get_scale() == 8
 
 
 def test_checkpoints_with_and_without_it_fit(make, as_on_cuda):
@@ -276,7 +277,7 @@ def test_it_is_off_by_default(make, make_config):
     assert make_config().enable_amp is False
     algorithm = make(enable_amp=False)
     train(algorithm, 1)
-    assert algorithm._mixed_precision is None
+    assert algorithm._learner.mixed_precision is None
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in algorithm.modules())
 
 
@@ -299,23 +300,23 @@ def test_gradients_are_unscaled_before_anyone_sees_them(make, as_on_cuda, seen):
 @pytest.mark.parametrize("use_flag", [False, True])
 def test_an_update_that_overflows_is_left_out_and_the_factor_halved(make, as_on_cuda, monkeypatch, use_flag, mode):
     algorithm = make("TD3", compile=mode, num_updates_per_train_iter=1)
-    algorithm._finite_guard._use_flag = use_flag
+    algorithm._learner.finite_guard._use_flag = use_flag
     set_scale(algorithm, 2.0**100)
     before = parameters_of(algorithm)
     train(algorithm, 1)
-    assert algorithm._loss_scaler.get_scale() == 2.0**99
+    assert algorithm._learner.loss_scaler.get_scale() == 2.0**99
     assert_equal(before, parameters_of(algorithm))
     set_scale(algorithm, 2.0**10)
     train(algorithm, 1)
     assert not any(torch.equal(p, old) for p, old in zip(parameters_of(algorithm), before, strict=True))
-    assert algorithm._finite_guard.num_skipped == 0
+    assert algorithm._learner.finite_guard.num_skipped == 0
 
 
 def test_a_flag_on_the_device_gives_the_same_updates(make, as_on_cuda):
     results = []
     for use_flag in (False, True):
         algorithm = make("SAC")
-        algorithm._finite_guard._use_flag = use_flag
+        algorithm._learner.finite_guard._use_flag = use_flag
         set_scale(algorithm, 256.0)
         results.append(train(algorithm))
     assert_equal(*results)
@@ -336,12 +337,12 @@ def test_gradients_that_no_factor_makes_finite_are_an_error(make, as_on_cuda, mo
     calc_loss = algorithm.calc_loss
     monkeypatch.setattr(algorithm, "calc_loss", lambda info: (
         lambda loss_info: loss_info._replace(loss=Broken.apply(loss_info.loss)))(calc_loss(info)))
-    algorithm._finite_guard._use_flag = use_flag
-    algorithm._finite_guard._read_every = 1
+    algorithm._learner.finite_guard._use_flag = use_flag
+    algorithm._learner.finite_guard._read_every = 1
     before = parameters_of(algorithm)
     for _ in range(17):  # from 2 ** 16 to 1 / 2
         algorithm.train_iter()
-    assert algorithm._loss_scaler.get_scale() == 0.5
+    assert algorithm._learner.loss_scaler.get_scale() == 0.5
     with pytest.raises(NonFiniteError, match="not finite"):
         algorithm.train_iter()
     assert_equal(before, parameters_of(algorithm))
@@ -355,8 +356,8 @@ def test_a_loss_that_is_not_finite_is_an_error_at_once(scripted_env, make_config
         config=make_config(unroll_length=6, mini_batch_length=1, mini_batch_size=12, enable_amp=True),
         loss=PPOLoss(td_loss_weight=1e38, td_error_loss_fn=lambda target, value: (target - value) * 1e38),
         **networks[False])
-    algorithm._finite_guard._use_flag = use_flag
-    algorithm._finite_guard._read_every = 1
+    algorithm._learner.finite_guard._use_flag = use_flag
+    algorithm._learner.finite_guard._read_every = 1
     with pytest.raises(NonFiniteError):
         algorithm.train_iter()
 
@@ -364,7 +365,7 @@ def test_a_loss_that_is_not_finite_is_an_error_at_once(scripted_env, make_config
 def test_the_factor_grows_after_updates_without_overflow(make, as_on_cuda):
     algorithm = make()
     algorithm.attach_optimizers()
-    scaler = algorithm._loss_scaler
+    scaler = algorithm._learner.loss_scaler
     scaler.load_state_dict(scaler.state_dict() | {"scale": 4.0, "growth_interval": 3})
     train(algorithm, 2)  # four mini batches an iteration
     assert scaler.get_scale() == 16

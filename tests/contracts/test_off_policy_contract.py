@@ -210,7 +210,7 @@ def test_traced_updates_are_those_of_plain_pytorch(make, enable_amp):
             return
         for _ in range(3):
             algorithm.train_iter()
-        assert (algorithm._compiled_update is not None) == (mode is not None)
+        assert (algorithm._learner.compiled_update is not None) == (mode is not None)
         results.append([*algorithm.state_dict().values(), *algorithm.rollout_state_dict().values()])
     assert all(torch.equal(a, b) for a, b in zip(*[[x for x in r if isinstance(x, torch.Tensor)] for r in results],
                                                  strict=True))

@@ -13,11 +13,9 @@ from absl import logging
 from torch import nn
 
 from alf import summary
-from alf.algorithms._training.from_replay import collect_train_info
 from alf.algorithms._training.mixed_precision import MixedPrecision
 from alf.algorithms._training.parameters import is_algorithm
 from alf.algorithms._training.tracing import ReadSchedulers, StateTensors, Trace, TracingError, python_numbers
-from alf.algorithms._training.update import total_loss
 from alf.data_structures import Experience
 from alf.nest import Nest, flatten_with_structure
 
@@ -36,6 +34,7 @@ class CompiledUpdate:
 
     Args:
         algorithm: the root algorithm.
+        losses: returns the scalar to minimise and the priorities of sequences; called as this object is.
         mode: ``TrainerConfig.compile``.
         parameters: what optimizers train.
         precision: of the networks; None: float32.
@@ -43,9 +42,10 @@ class CompiledUpdate:
         CompileError: if the updates of an algorithm in the tree cannot be compiled, or there is no compiler.
     """
 
-    def __init__(self, algorithm: nn.Module, mode: str, parameters: Sequence[nn.Parameter],
-                 precision: Optional[MixedPrecision] = None):
+    def __init__(self, algorithm: nn.Module, losses: Callable[..., Tuple[torch.Tensor, Nest]], mode: str,
+                 parameters: Sequence[nn.Parameter], precision: Optional[MixedPrecision] = None):
         self._algorithm = algorithm
+        self._losses = losses
         self._mode = mode
         self._precision = precision
         self._parameters = list(parameters)
@@ -87,14 +87,10 @@ class CompiledUpdate:
             return plan.run(leaves)
 
         def losses(leaves: List[torch.Tensor]) -> Tuple[torch.Tensor, Nest]:
-            algorithm, weights_now = self._algorithm, None
+            weights_now = None
             if weights is not None:
                 *leaves, weights_now = leaves
-            experience = structure.unflatten(leaves)
-            info = collect_train_info(algorithm, experience, info_spec, algorithm._steps_at_once())
-            loss_info = algorithm.calc_loss(info)
-            masks = algorithm._valid_masks(experience.step_type, last_row_counts)
-            return total_loss(loss_info, masks, weights_now), loss_info.priority
+            return self._losses(structure.unflatten(leaves), info_spec, last_row_counts, weights_now)
 
         self._plans[key] = plan = _Plan(self._algorithm, self._mode, self._state, self._parameters, losses,
                                         self._precision)

@@ -51,7 +51,7 @@ JOBS = {job.name: job for job in (
     Job(name="sac1", title="SAC, HalfCheetah-v5, 1 thread", threads=1, **_SAC),
     Job(name="sac2", title="SAC, HalfCheetah-v5, 2 threads", threads=2, **_SAC),
     Job(name="dqn", task="dqn_cart_pole", title="DQN, CartPole-v1", conf="dqn_cart_pole_conf.py",
-        steps_per_iteration=256, updates_per_iteration=128, interval=8, num_intervals=3),
+        steps_per_iteration=256, updates_per_iteration=128, interval=16, num_intervals=3),
     Job(name="ppo", task="ppo_cart_pole", title="PPO, CartPole-v1", conf="ppo_cart_pole_conf.py",
         steps_per_iteration=256, updates_per_iteration=20, interval=16, num_intervals=4),
     Job(name="ppo_halfcheetah", task="ppo_halfcheetah", title="PPO, HalfCheetah-v5", conf="ppo_halfcheetah_conf.py",

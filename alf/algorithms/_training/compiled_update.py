@@ -5,6 +5,7 @@ traced into a flat graph from parameters, buffers and batch to loss, gradients a
 compiled, and only that graph runs in the updates that follow.
 """
 
+import gc
 import time
 from typing import Callable, Dict, Hashable, List, Optional, Sequence, Tuple
 
@@ -145,6 +146,7 @@ class _Plan:
             raise CompileError(f"TrainerConfig.compile={self._mode!r}: the compiler failed on the update of "
                                f"{algorithm.name}: {error}") from error
         self._check(outputs, expected)
+        gc.collect()  # what the compiler leaves: else it is looked through in an update soon after
         logging.info("compiled the update of %s (%s): %d operations of %d inputs, in %.1f s. %s", algorithm.name,
                      self._mode, trace.num_operations, len(trace.used), time.monotonic() - began, _cache(self._mode))
         return self._take(outputs)

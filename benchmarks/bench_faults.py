@@ -49,8 +49,8 @@ def tell_kills(rows: List[Dict[str, Any]]) -> bool:
     print(f"kills, newest checkpoint whole afterwards and resumed from: {len(rows) - len(bad)} of {len(rows)} "
           f"({starting} of them while starting)")
     if seconds:
-        print(f"kills, seconds from start to the first new checkpoint: median {statistics.median(seconds):.2f}, "
-              f"longest {seconds[-1]:.2f}")
+        print(f"kills, seconds from start, imports apart, to the first new checkpoint: median "
+              f"{statistics.median(seconds):.2f}, longest {seconds[-1]:.2f}")
     print(f"kills, processes left after {_kills._ORPHAN_SECONDS:g} s: {sum(row['orphans'] for row in rows)}")
     if orphan_seconds:
         print(f"kills, seconds until the last process was gone: longest {max(orphan_seconds):.2f}")

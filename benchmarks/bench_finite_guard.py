@@ -41,8 +41,9 @@ class NoGuard:
 
 def guarded_update(algorithm, update: Callable[[], None]) -> Case:
     """Return an update of ``algorithm``, and what switches its guard."""
-    guards = {True: algorithm._learner.finite_guard, False: NoGuard()}
-    return update, lambda is_on: setattr(algorithm, "_finite_guard", guards[is_on])
+    learner = algorithm._learner
+    guards = {True: learner.finite_guard, False: NoGuard()}
+    return update, lambda is_on: setattr(learner, "finite_guard", guards[is_on])
 
 
 def sac() -> Case:

@@ -232,10 +232,10 @@ def test_code_that_gives_other_gradients_is_refused(make, monkeypatch):
         make().train_iter()
 
 
-def test_a_missing_compiler_is_told_before_training(make, monkeypatch):
+def test_a_missing_compiler_is_told_before_training(make):
     from torch._inductor import config
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler", ))
-    with pytest.raises(CompileError, match="needs a C\\+\\+ compiler.*no-such-compiler.*apt-get install g\\+\\+"):
+    with config.patch({"cpp.cxx": ("no-such-compiler", )}), pytest.raises(
+            CompileError, match="needs a C\\+\\+ compiler.*no-such-compiler.*apt-get install g\\+\\+"):
         make("default").attach_optimizers()
 
 

@@ -18,7 +18,7 @@ from benchmarks._kills import abandoned_names
 CONF = pathlib.Path(__file__).resolve().parent / "confs" / "soak_conf.py"
 _WARM_UP_SHARE = 0.3  # of the samples, not fitted: buffers and allocators fill
 _KINDS = ("resident_mb", "proportional_mb", "files", "threads", "processes", "shared_names")
-_MEMORY = {"resident_mb": "Rss:", "proportional_mb": "Pss:"}
+_MEMORY = {"resident_mb": "Rss:", "proportional_mb": "Pss_Anon:"}
 
 
 def slope_per_hour(seconds: Sequence[float], values: Sequence[float]) -> float:
@@ -32,11 +32,12 @@ def slope_per_hour(seconds: Sequence[float], values: Sequence[float]) -> float:
 
 
 def _memory(pid: int) -> Dict[str, float]:
-    """Return the resident and the proportional set size of a process, in MiB; Linux only.
+    """Return the resident size of a process and the proportional one of what is not of files, in MiB; Linux only.
 
     A page that several processes share counts in the resident size of each, and is divided among them in the
     proportional size. When one of them writes to a page that they have shared since a fork, it gets one of its own:
-    the resident sizes stay as they are, and only new allocations change their sum.
+    the resident sizes stay as they are, and only new allocations change their sum. Pages of files are divided among
+    whatever else runs on the machine.
     """
     lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     kilobytes = dict(line.split()[:2] for line in lines)

@@ -1,8 +1,8 @@
 """SAC with a mixed action: a point on a plane chooses a mode (along x, along y, stop) and an amount.
 
 Launch: python -m alf.bin.train --conf sac_mixed_conf.py --root_dir /tmp/sac_mixed
-Result: mean return over 100 training episodes above 2 after 5.1k to 7.6k environment steps on 5 of 6 seeds, 2.1 to 2.3 at
-the end; 1.3 on the sixth.
+Result: mean return over 100 training episodes above 2 after 5.1k to 7.6k environment steps on 5 of 6 seeds, 2.1 to 2.3
+at the end; 1.3 on the sixth.
 Cost: about 1 minute on one of two busy cores for 17k environment steps.
 """
 

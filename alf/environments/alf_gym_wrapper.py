@@ -111,6 +111,7 @@ class AlfGymWrapper(AlfEnvironment):
         self._reward_spec = _reward_spec(gym_env)
         self._scalar_reward = self._reward_spec.shape == ()
         self._leaves = observation_leaves(space)
+        self._float_leaves = [index for index, leaf in enumerate(self._leaves) if leaf.dtype.kind == "f"]
         # The layout of nearly all environments, one Box, has a way of its own through step_into.
         one_box = len(self._leaves) == 1 and isinstance(self._leaves[0].space, gymnasium.spaces.Box)
         self._box_dtype = self._leaves[0].space.dtype if one_box and not self._leaves[0].keys else None
@@ -314,9 +315,12 @@ class AlfGymWrapper(AlfEnvironment):
 
     def _check_finite(self, values: list[np.ndarray], reward: np.ndarray) -> None:
         # A sum of squares is the quickest pass; it may be infinite by itself, and is then looked into.
-        for leaf, value in zip(self._leaves, values, strict=True):
-            if leaf.dtype.kind == "f" and not math.isfinite(np.vdot(value, value)) and not np.isfinite(value).all():
-                raise NonFiniteError(f"{self._name}: {leaf.path}: expected finite numbers, got {value!r:.200}.")
+        for index in self._float_leaves:
+            value = values[index]
+            squares = value.dot(value) if value.ndim == 1 else np.vdot(value, value)
+            if not math.isfinite(squares) and not np.isfinite(value).all():
+                path = self._leaves[index].path
+                raise NonFiniteError(f"{self._name}: {path}: expected finite numbers, got {value!r:.200}.")
         if not math.isfinite(reward if self._scalar_reward else reward.sum()) and not np.isfinite(reward).all():
             raise NonFiniteError(f"{self._name}: reward: expected a finite number, got {reward}.")
 

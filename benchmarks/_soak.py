@@ -17,8 +17,8 @@ from benchmarks._kills import abandoned_names
 
 CONF = pathlib.Path(__file__).resolve().parent / "confs" / "soak_conf.py"
 _WARM_UP_SHARE = 0.3  # of the samples, not fitted: buffers and allocators fill
-_KINDS = ("resident_mb", "proportional_mb", "files", "threads", "processes", "shared_names")
-_MEMORY = {"resident_mb": "Rss:", "proportional_mb": "Pss_Anon:"}
+_MEMORY = {"resident_mb": "Rss:", "proportional_mb": "Pss_Anon:"}  # what the kernel calls them
+_KINDS = (*_MEMORY, "files", "threads", "processes", "shared_names")
 
 
 def slope_per_hour(seconds: Sequence[float], values: Sequence[float]) -> float:

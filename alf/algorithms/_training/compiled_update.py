@@ -55,7 +55,7 @@ class CompiledUpdate:
         self._members = [module for module in algorithm.modules() if is_algorithm(module)]
         for member in self._members:
             _check(member, mode)
-        if mode != "trace" and all(p.device.type == "cpu" for p in self._parameters):
+        if mode != "trace" and _are_on_cpu(self._parameters):
             _check_compiler(mode)
         self._state = StateTensors(algorithm)
         self._plans: Dict[Hashable, "_Plan"] = {}
@@ -192,7 +192,7 @@ class _Plan:
         # torch.compile would do the same, and check in each call that the inputs are of this kind. That takes a third
         # of the time of an update, and the key of this plan says it already.
         options = dict(torch._inductor.list_mode_options(self._mode), fallback_random=True)
-        if all(p.is_cpu for p in self._parameters):
+        if _are_on_cpu(self._parameters):
             from alf.algorithms._training import linear_lowering  # noqa: F401
             # Calls of kernels from C++ take a tenth less of a small update, and are built faster. That needs inputs
             # without the marks of tracing.
@@ -247,6 +247,10 @@ def _separate(gradients: List[torch.Tensor]) -> List[torch.Tensor]:
         seen.add(id(gradient))
         separate.append(gradient)
     return separate
+
+
+def _are_on_cpu(parameters: Sequence[nn.Parameter]) -> bool:
+    return all(p.is_cpu for p in parameters)
 
 
 def _check(member: nn.Module, mode: str) -> None:

@@ -96,8 +96,7 @@ class Learner:
         """Make one step of all optimizers; arguments, result and errors as of ``Algorithm.update_with_gradient``."""
         algorithm, config, guard = self._algorithm, self._config, self.finite_guard
         assignment = algorithm.attach_optimizers()
-        weights = batch_info.importance_weights if batch_info is not None else ()
-        loss = total_loss(loss_info, valid_masks, weights if isinstance(weights, torch.Tensor) else None)
+        loss = total_loss(loss_info, valid_masks, _importance_weights(batch_info))
         params, summarize = [], None
         recording = summary.should_record_summaries()
         if recording:
@@ -168,11 +167,15 @@ class Learner:
             algorithm.summarize_train(experience, info, loss_info, params)
         return loss_info._replace(priority=priority)
 
+    def _calc_loss(self, batch: Experience, info_spec: Nest) -> Tuple[Nest, LossInfo]:
+        """Return what ``calc_loss`` is given of sequences, and their losses."""
+        info = collect_train_info(self._algorithm, batch, info_spec, self._steps_at_once())
+        return info, self._algorithm.calc_loss(info)
+
     def _losses(self, batch: Experience, info_spec: Nest, last_row_counts: bool,
                 weights: Optional[torch.Tensor]) -> Tuple[torch.Tensor, Nest]:
         """Return the scalar to minimise and the priorities; arguments as of ``CompiledUpdate``."""
-        info = collect_train_info(self._algorithm, batch, info_spec, self._steps_at_once())
-        loss_info = self._algorithm.calc_loss(info)
+        _, loss_info = self._calc_loss(batch, info_spec)
         return total_loss(loss_info, self.valid_masks(batch.step_type, last_row_counts), weights), loss_info.priority
 
     def learn(self, batch: Experience, info_spec: Nest, last_row_counts: bool, batch_info: Optional[BatchInfo] = None,
@@ -188,25 +191,22 @@ class Learner:
         """
         if self.compiled_update is not None and not summary.should_record_summaries():
             return self._learn_compiled(batch, info_spec, last_row_counts, batch_info)
-        info = collect_train_info(self._algorithm, batch, info_spec, self._steps_at_once())
-        loss_info = self._algorithm.calc_loss(info)
+        info, loss_info = self._calc_loss(batch, info_spec)
         if offline_loss is not None:
             loss_info = add_offline_loss(loss_info, offline_loss)
         return self.update(batch, info, last_row_counts, batch_info, loss_info)
 
     def _learn_compiled(self, batch: Experience, info_spec: Nest, last_row_counts: bool,
                         batch_info: Optional[BatchInfo]) -> LossInfo:
-        algorithm, guard, optimizers = self._algorithm, self.finite_guard, self.assignment.optimizers
-        weights = () if batch_info is None else batch_info.importance_weights
-        loss, priority = self.compiled_update(batch, info_spec, last_row_counts,
-                                              weights if isinstance(weights, torch.Tensor) else None)
+        guard, optimizers = self.finite_guard, self.assignment.optimizers
+        loss, priority = self.compiled_update(batch, info_spec, last_row_counts, _importance_weights(batch_info))
         if self.loss_scaler is not None:
             self.loss_scaler.unscale(optimizers)
         self._was_updated = step_optimizers(loss, optimizers, guard)
         if self._was_updated:
-            algorithm.after_update(batch.time_step, ())
+            self._algorithm.after_update(batch.time_step, ())
         elif not guard.overflowed:
-            loss_info = algorithm.calc_loss(collect_train_info(algorithm, batch, info_spec, self._steps_at_once()))
+            _, loss_info = self._calc_loss(batch, info_spec)
             guard.refuse(loss_info, self.trained_parameters)
         return LossInfo(loss=loss, priority=() if priority is None else priority)
 
@@ -327,6 +327,12 @@ class Learner:
                                  "calculate_priority=True, or priority_replay=False.")
             replay.update_priority(batch_info, loss_info.priority)
         return max(1, experience.step_type.shape[0] - 1) * experience.step_type.shape[1]
+
+
+def _importance_weights(batch_info: Optional[BatchInfo]) -> Optional[torch.Tensor]:
+    """Return the weights ``[B]`` of sequences that were sampled by priority; None for others."""
+    weights = () if batch_info is None else batch_info.importance_weights
+    return weights if isinstance(weights, torch.Tensor) else None
 
 
 def _never() -> bool:

@@ -3,8 +3,8 @@
     python -m benchmarks.learn --conf ppo_cart_pole_conf.py --seeds 1 2 3 4 5 --threshold 475 --window 100 --out results
 
 Writes ``<out>/<conf>.json`` (settings, machine, a row for each seed), ``<out>/<conf>.csv`` (the curves) and, with
-matplotlib, ``<out>/<conf>.png``. The return is the mean of the last ``window`` training episodes, exploration included.
-Seconds are told on the clock, and those of the processor: on a machine that does something else only the latter count.
+matplotlib, ``<out>/<conf>.png``. The return is the mean of the last ``window`` training episodes, exploration included;
+``--evaluate 10`` plays ten more at the end as ``alf.bin.evaluate`` does, without it. Seconds are told on the clock, and those of the processor: on a machine that does something else only the latter count.
 """
 
 import argparse
@@ -59,6 +59,14 @@ def run_watched(command: list, verbose: bool) -> list:
     return watched
 
 
+def evaluate(root_dir: str, num_episodes: int) -> float:
+    """Return the mean return of the last checkpoint of a run, played as ``alf.bin.evaluate`` plays it."""
+    path = os.path.join(root_dir, "evaluation.json")
+    subprocess.run([sys.executable, "-m", "alf.bin.evaluate", "--root_dir", root_dir, "--num_episodes",
+                    str(num_episodes), "--output_file", path], check=True, stdout=subprocess.DEVNULL)
+    return json.loads(pathlib.Path(path).read_text())["mean_return"]
+
+
 def run_seed(arguments, seed: int) -> dict:
     """Train one seed and return its row."""
     root_dir = tempfile.mkdtemp(prefix="alf-learn-")
@@ -70,6 +78,7 @@ def run_seed(arguments, seed: int) -> dict:
     watched = run_watched(command, arguments.verbose)
     wall = watched[-1][0]
     curve = read_curve(root_dir)
+    evaluated = evaluate(root_dir, arguments.evaluate) if arguments.evaluate else None
     shutil.rmtree(root_dir)
     reached = next((row for row in curve if row[2] >= arguments.threshold and row[3] >= arguments.window), None)
     # From the start of the process: the curve's clock starts with the first summary.
@@ -82,6 +91,7 @@ def run_seed(arguments, seed: int) -> dict:
                                                                  if seconds >= reached_seconds),
         "best_return": max(row[2] for row in curve),
         "last_return": curve[-1][2],
+        "evaluated_return": evaluated,
         "env_steps": curve[-1][0],
         "wall_seconds": wall,
         "cpu_seconds": watched[-1][1],
@@ -116,6 +126,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--threshold", type=float, default=float("inf"))
     parser.add_argument("--window", type=int, default=100, help="episodes to average over")
+    parser.add_argument("--evaluate", type=int, default=0, metavar="EPISODES", help="to play with the trained policy")
     parser.add_argument("--summary_interval", type=int, default=5, help="iterations between points of the curve")
     parser.add_argument("--conf_param", action="append", default=[])
     parser.add_argument("--out", default="results")

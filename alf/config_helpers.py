@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
+import numpy as np
 import torch
 
 from alf import config_util
@@ -16,6 +17,7 @@ from alf.environments.alf_environment import AlfEnvironment
 from alf.environments.utils import create_environment
 from alf.nest import Nest
 from alf.utils import common
+from alf.utils.per_process_context import PerProcessContext
 
 __all__ = [
     "adjust_config_by_multi_process_divider", "close_env", "environment_made_by", "get_action_spec",
@@ -29,8 +31,12 @@ _random_seed: Optional[int] = None
 
 def _create_env() -> None:
     """Create the global environment as configured."""
-    parts = {"num_parts": 2} if config_util.get_config_value("TrainerConfig.unroll_halves") else {}
-    use_env(create_environment(seed=common.set_random_seed(random_seed()), **parts))
+    arguments = {"num_parts": 2} if config_util.get_config_value("TrainerConfig.unroll_halves") else {}
+    num_processes = PerProcessContext().num_processes
+    if num_processes > 1:
+        of_all = config_util.get_config_value("create_environment.num_parallel_environments")
+        arguments["num_parallel_environments"] = math.ceil(of_all / num_processes)
+    use_env(create_environment(seed=common.set_random_seed(random_seed()), **arguments))
 
 
 common.set_env_factory(_create_env)
@@ -59,13 +65,22 @@ def environment_made_by(make: Callable[[], AlfEnvironment]) -> Iterator[None]:
 
 
 def random_seed() -> int:
-    """Return ``TrainerConfig.random_seed``; if it is None, a seed drawn once for this run."""
-    configured = config_util.get_config_value("TrainerConfig.random_seed")
-    if configured is not None:
-        return configured
-    if _random_seed is None:
-        use_random_seed(int.from_bytes(os.urandom(4), "little") & 0x7fffffff)
-    return _random_seed
+    """Return ``TrainerConfig.random_seed``; if it is None, a seed drawn once for this run.
+
+    Of processes that train together, each but the first has one of its own, which follows from that.
+    """
+    seed = config_util.get_config_value("TrainerConfig.random_seed")
+    if seed is None:
+        if _random_seed is None:
+            use_random_seed(drawn_seed())
+        seed = _random_seed
+    rank = PerProcessContext().ddp_rank
+    return seed if rank <= 0 else int(np.random.SeedSequence([seed, rank]).generate_state(1)[0] >> 1)
+
+
+def drawn_seed() -> int:
+    """Return a seed, another one each time."""
+    return int.from_bytes(os.urandom(4), "little") & 0x7fffffff
 
 
 def use_random_seed(seed: int) -> None:
@@ -136,7 +151,7 @@ def adjust_config_by_multi_process_divider(ddp_rank: int, multi_process_divider:
         config_util.config1("TrainerConfig.evaluate", False, raise_if_used=False)
 
 
-def _parse_conf_param(conf_param: str) -> Tuple[str, Any, str]:
+def parse_conf_param(conf_param: str) -> Tuple[str, Any, str]:
     """Return name, value and expression of ``name=expression``.
 
     Raises:
@@ -166,7 +181,7 @@ def parse_config(conf_file: str, conf_params: Optional[List[str]]) -> None:
     Raises:
         ValueError: if a name does not exist or a value is not an expression.
     """
-    parsed = [_parse_conf_param(param) for param in conf_params or ()]
+    parsed = [parse_conf_param(param) for param in conf_params or ()]
     config_util.pre_config({name: value for name, value, _ in parsed},
                            origin="--conf_param",
                            sources={name: source for name, _, source in parsed})

@@ -4,7 +4,8 @@
 
 Writes ``<out>/<conf>.json`` (settings, machine, a row for each seed), ``<out>/<conf>.csv`` (the curves) and, with
 matplotlib, ``<out>/<conf>.png``. The return is the mean of the last ``window`` training episodes, exploration included;
-``--evaluate 10`` plays ten more at the end as ``alf.bin.evaluate`` does, without it. Seconds are told on the clock, and those of the processor: on a machine that does something else only the latter count.
+``--evaluate 10`` plays ten more at the end as ``alf.bin.evaluate`` does, without it. Seconds are told on the clock,
+and those of the processor: on a machine that does something else only the latter count.
 """
 
 import argparse

@@ -185,6 +185,20 @@ class RLAlgorithm(Algorithm):
         """How many steps were made in the training environments."""
         return int(self._metrics[1].result()) + self._unmeasured_env_steps
 
+    def own_counts(self) -> List[int]:
+        """Return how many steps were made and episodes ended in the environments of this process.
+
+        Episodes that metrics have not seen yet are not counted.
+        """
+        episodes, env_steps = self._metrics[:2]
+        return [env_steps.own_count + self._unmeasured_env_steps, episodes.own_count]
+
+    def set_total_counts(self, env_steps: int, num_episodes: int) -> None:
+        """Say how many steps were made and episodes ended in all processes that train together."""
+        own_env_steps, own_episodes = self.own_counts()
+        self._metrics[1].count_elsewhere(env_steps - own_env_steps)
+        self._metrics[0].count_elsewhere(num_episodes - own_episodes)
+
     def _measure(self) -> None:
         """Show the metrics what they have not seen yet."""
         if self._unmeasured:
@@ -447,6 +461,12 @@ class RLAlgorithm(Algorithm):
             self._replay.load_state_dict(state)
         if self._offline is not None:
             self._offline.load_state_dict(state)
+
+    def forget_rollout(self) -> None:
+        """Take back what :meth:`load_rollout_state_dict` has taken over: new episodes, and an empty replay buffer."""
+        self._unroll_carry, self._loaded_unroll = 0.0, {}
+        if isinstance(self._replay, Replay):
+            self._replay.load_state_dict({"credit": 0.0, "steps_per_update": 0})
 
     def finish_train(self) -> None:
         """Release what training holds."""

@@ -147,11 +147,11 @@ def preparing() -> Iterator[None]:
 
 
 def _fail_by(error: Exception) -> None:
-    from alf.bin._errors import told
+    from alf.bin._errors import exit_code, told
     if FLAGS.verbosity > 0:
         import traceback
         traceback.print_exception(error)
-    _fail(told(error), 2)
+    _fail(told(error), exit_code(error))
 
 
 def _parse_flags(argv):

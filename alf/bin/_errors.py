@@ -5,8 +5,10 @@ import sysconfig
 import traceback
 
 from alf._config._errors import ConfigError
+from alf.trainers._joint_training import LOST_EXIT_CODE
 from alf.trainers._run_directory import RunDirectoryError
 from alf.utils.checkpoint_utils import CheckpointError
+from alf.utils.distributed import LostProcessError
 
 _OUR_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _EXAMPLES = os.path.join(_OUR_CODE, "examples") + os.sep
@@ -22,7 +24,7 @@ def is_mistake(error: Exception, while_preparing: bool) -> bool:
         while_preparing: it was raised while conf, environments and algorithm were made. There, what we raise on purpose
             and what the user's own code raises is such a mistake; what fails in the depths of our code is ours.
     """
-    if isinstance(error, (ConfigError, RunDirectoryError, CheckpointError, FileNotFoundError)):
+    if isinstance(error, (ConfigError, RunDirectoryError, CheckpointError, FileNotFoundError, LostProcessError)):
         return True
     # What is stored is known at the first step, so these come late.
     if _is_raised_by_us(error) and (isinstance(error, MemoryError) or str(error).startswith("TrainerConfig.")):
@@ -35,6 +37,11 @@ def is_mistake(error: Exception, while_preparing: bool) -> bool:
     # A call with a wrong argument has no frame of its own.
     wrong_argument = isinstance(error, TypeError) and "argument" in str(error)
     return _is_raised_by_us(error) or _is_users(frames[-1]) or wrong_argument
+
+
+def exit_code(error: Exception) -> int:
+    """Return the exit code after an error that is told by its words: 2, for a mistake, or that of a lost process."""
+    return LOST_EXIT_CODE if isinstance(error, LostProcessError) else 2
 
 
 def told(error: Exception) -> str:

@@ -80,6 +80,7 @@ class Counter(metric.StepMetric):
     def __init__(self, name: str, prefix: str, dtype: torch.dtype):
         super().__init__(name=name, dtype=dtype, prefix=prefix)
         self._count = 0  # a Python int: exact beyond 2 ** 53, and cheap
+        self._count_elsewhere = 0
 
     def call(self, time_step: TimeStep) -> TimeStep:
         """Count the environments of one time step, leaves [B, ...]; return it."""
@@ -101,8 +102,17 @@ class Counter(metric.StepMetric):
         raise NotImplementedError
 
     def result(self) -> torch.Tensor:
-        """Return the count."""
-        return torch.tensor(self._count, dtype=self._dtype)
+        """Return the count, with that of other processes."""
+        return torch.tensor(self._count + self._count_elsewhere, dtype=self._dtype)
+
+    @property
+    def own_count(self) -> int:
+        """The count of this process."""
+        return self._count
+
+    def count_elsewhere(self, count: int) -> None:
+        """Say what other processes that train along have counted so far; it is no part of the state."""
+        self._count_elsewhere = count
 
     def reset(self) -> None:
         """Count from zero again."""

@@ -1,6 +1,5 @@
 """Body of the process that evaluates while training goes on."""
 
-import ctypes
 import logging
 import os
 import signal
@@ -10,7 +9,7 @@ from typing import Dict, NamedTuple
 
 import numpy as np
 
-_PR_SET_PDEATHSIG = 1
+from alf.trainers._signals import die_with_parent
 
 
 class Setup(NamedTuple):
@@ -68,9 +67,7 @@ def log_to(path: str) -> None:
 
 def live_with_parent(parent_pid: int) -> None:
     """Die with the trainer, and leave it to the trainer what Ctrl-C of the terminal means."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:  # it died before it could be asked for
-        os._exit(1)
+    die_with_parent(parent_pid)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 

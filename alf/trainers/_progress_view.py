@@ -51,7 +51,7 @@ class ProgressView:
 
     def start(self) -> None:
         """Begin to show."""
-        if not _is_terminal(self._stream):
+        if not is_terminal(self._stream):
             return
         from rich.console import Console
         console = Console(file=self._stream)
@@ -59,7 +59,7 @@ class ProgressView:
             return
         from rich.live import Live
         # What others write to a redirected standard error must go where it was redirected to.
-        self._live = Live(console=console, auto_refresh=False, redirect_stderr=_is_terminal(sys.stderr))
+        self._live = Live(console=console, auto_refresh=False, redirect_stderr=is_terminal(sys.stderr))
         self._guarded(self._live.start)
 
     def update(self, progress: float, values: Callable[[], Dict[str, Any]], env_steps: int,
@@ -145,10 +145,11 @@ def discard_output(stream) -> None:
         pass  # no file of the system behind it
 
 
-def _is_terminal(stream) -> bool:
+def is_terminal(stream) -> bool:
+    """Return whether a stream, which may be None or closed, shows on a terminal."""
     try:
         return stream.isatty()
-    except (AttributeError, ValueError):  # None or closed
+    except (AttributeError, ValueError):
         return False
 
 

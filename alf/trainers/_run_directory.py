@@ -116,7 +116,7 @@ def locked(root_dir: str) -> Iterator[None]:
                                 error)
             else:
                 file.seek(0)
-                raise RunDirectoryError(f"--root_dir {root_dir}: a trainer is at work there already: "
+                raise RunDirectoryError(f"--root_dir {root_dir}: a trainer or a sweep is at work there already: "
                                         f"{file.read().strip()}. End it first, or choose another --root_dir.") from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}, since {_now()}\n")

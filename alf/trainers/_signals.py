@@ -1,5 +1,6 @@
 """What signals ask of a running trainer: leave, leave at once, write a checkpoint, tell where it is."""
 
+import ctypes
 import faulthandler
 import os
 import signal
@@ -9,7 +10,21 @@ from typing import Optional
 
 from absl import logging
 
-_EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Have the system kill this process when the thread that started it ends, however that ends.
+
+    Args:
+        parent_pid: of the process of that thread.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # it died before it could be asked for
+        os._exit(1)
 
 
 class LeaveRequested(SystemExit):
@@ -72,7 +87,7 @@ class Signals:
         faulthandler.unregister(signal.SIGUSR1)
         for number, handler in self._outer_handlers.items():
             # Who leaves still has to close its environments, and may have to be told again.
-            if not (self.leaving and number in _EXIT_CODES):
+            if not (self.leaving and number in EXIT_CODES):
                 signal.signal(number, handler)
         if self._log_descriptor >= 0:
             os.close(self._log_descriptor)
@@ -81,6 +96,11 @@ class Signals:
     def leaving(self) -> bool:
         """Whether a signal asked to leave."""
         return self._leave_signal is not None
+
+    @property
+    def leave_code(self) -> int:
+        """The exit code of the signal that asked to leave; 0: none did."""
+        return EXIT_CODES.get(self._leave_signal, 0)
 
     def _leave(self, number, frame):
         self._num_leave_signals += 1
@@ -93,14 +113,14 @@ class Signals:
             _tell(f"Finishing this iteration and saving a checkpoint; once more to leave at once.{limit}")
         elif self._num_leave_signals == 2:
             _tell("Leaving at once; the last checkpoint is kept.")
-            raise LeaveRequested(_EXIT_CODES[number])
+            raise LeaveRequested(EXIT_CODES[number])
         else:  # the environments end with their parent
-            os._exit(_EXIT_CODES[number])
+            os._exit(EXIT_CODES[number])
 
     def _give_up(self, number, frame):
         _tell(f"The iteration did not end within {self._leave_within_seconds:g} s: leaving without saving; the last "
               "checkpoint is kept. See TrainerConfig.leave_within_seconds.")
-        self.leave()
+        raise LeaveRequested(self.leave_code)
 
     def stop_clock(self) -> None:
         """Let the trainer take its time from now on: the iteration has ended, and saving is not given up."""
@@ -121,9 +141,6 @@ class Signals:
         requested, self._checkpoint_requested = self._checkpoint_requested, False
         return requested
 
-    def leave(self) -> None:
-        """Raise LeaveRequested with the exit code of the signal that asked to leave."""
-        raise LeaveRequested(_EXIT_CODES[self._leave_signal])
 
 
 def _tell(text: str) -> None:

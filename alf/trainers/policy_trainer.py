@@ -6,7 +6,7 @@ import functools
 import math
 import os
 import time
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import numpy as np
 import torch
@@ -17,17 +17,19 @@ from alf.algorithms.config import TrainerConfig
 from alf.config_helpers import get_data_transformer, get_env, random_seed
 from alf.environments.fast_parallel_environment import TooManyResetsError, WorkerDiedError
 from alf.trainers import _disk_space, _out_of_memory, _run_directory, _unroll_process
+from alf.trainers._joint_training import JointTraining, Wishes
 from alf.trainers._player import play  # noqa: F401  (public here)
 from alf.trainers._progress_view import ProgressView, told_duration
 from alf.trainers._rng_state import RngState
 from alf.trainers._run_log import logged_to
 from alf.trainers._run_profile import RunProfile
 from alf.trainers._settings import summarize_settings
-from alf.trainers._signals import Signals
+from alf.trainers._signals import LeaveRequested, Signals
 from alf.trainers.evaluator import Evaluator, SyncEvaluator, create_eval_environment
 from alf.utils import common, profiling
 from alf.utils.checkpoint_utils import Checkpointer, CheckpointError, Snapshot
 from alf.utils.finite import check_parameters
+from alf.utils.per_process_context import PerProcessContext
 from alf.utils.summary_utils import record_time
 
 # A run of days with the default of ten checkpoints would lose hours to a crash.
@@ -64,7 +66,7 @@ class Trainer(abc.ABC):
 
     def __init__(self, config: TrainerConfig, ddp_rank: int = -1):
         self._config = config
-        self._ddp_rank = ddp_rank
+        self._joint = JointTraining(ddp_rank, config.root_dir)
         self._train_dir = os.path.join(config.root_dir, "train")
         self._progress = TrainerProgress()
         self._algorithm = None
@@ -74,6 +76,7 @@ class Trainer(abc.ABC):
         self._view = ProgressView()
         self._profile: Optional[RunProfile] = None
         self._checkpointed_at = time.monotonic()
+        self._has_whole_checkpoint = True  # no process that trains along has lost its part of what was loaded
         self._num_checkpoint_failures = 0  # since the last one that was saved
         self._snapshots: Dict[int, Snapshot] = {}  # of what is being evaluated, by global counter
         self._best_score = -math.inf
@@ -104,6 +107,14 @@ class Trainer(abc.ABC):
     @abc.abstractmethod
     def _checkpointed_modules(self) -> Dict[str, Any]:
         """Return what a checkpoint holds besides the algorithm, by name."""
+
+    def _own_counts(self) -> List[int]:
+        """Return what this process counts and all that train together want the sum of; may be overridden."""
+        return []
+
+    def _count_all(self, counts: List[int]) -> None:
+        """Take over the sums of what :meth:`_own_counts` returned; may be overridden."""
+        assert not counts, counts
 
     # ---- the loop ------------------------------------------------------------------------------------------------
 
@@ -138,8 +149,8 @@ class Trainer(abc.ABC):
             CheckpointError: if the newest checkpoint does not fit, or all are damaged.
         """
         root_dir = self._config.root_dir
-        log_path = os.path.join(root_dir, "train.log")
-        with _run_directory.locked(root_dir), logged_to(log_path), \
+        log_path = self._joint.log_path
+        with self._joint.directory_locked(), logged_to(log_path), \
                 Signals(log_path, self._config.leave_within_seconds) as signals:
             self._restore_checkpoint()
             if self.progress() >= 1.0:
@@ -157,13 +168,13 @@ class Trainer(abc.ABC):
                 finished = True
             except (TooManyResetsError, WorkerDiedError):
                 # The environments are of no more use, and what was learned up to then is.
-                self._save_checkpoint(told=True)
+                self._save_checkpoint(told=True, failing=True)
                 raise
             except (MemoryError, RuntimeError) as error:
                 advice = _out_of_memory.advice(error, self._config, get_env().batch_size)
                 if advice is not None:
                     error.add_note(advice)
-                    self._save_checkpoint(told=True)
+                    self._save_checkpoint(told=True, failing=True)
                 raise
             finally:
                 self._end(finished)
@@ -184,10 +195,10 @@ class Trainer(abc.ABC):
                 self._timed_train_iter()
                 if not told_settings:
                     # Only now is everything built that the configs build.
-                    summarize_settings(self._config, self._algorithm)
-                    _run_directory.write_configs(config.root_dir)
-                    _run_directory.tell_changed_configs(config.root_dir, self._earlier_configs)
-                    if self._ddp_rank <= 0:
+                    if self._joint.is_first:
+                        summarize_settings(self._config, self._algorithm)
+                        _run_directory.write_configs(config.root_dir)
+                        _run_directory.tell_changed_configs(config.root_dir, self._earlier_configs)
                         _disk_space.warn_if_scarce(self._checkpointer, self._num_to_keep, self._share_of_replay())
                     told_settings = True
                 if self._evaluator is not None:
@@ -201,20 +212,22 @@ class Trainer(abc.ABC):
                                 self._progress.iterations, ["algorithm", "trainer_progress"])
                             self._evaluate(give_up=lambda: signals.leaving)
                             self._keep_best()
+                wishes = self._after_iteration(Wishes(
+                    checkpoint=signals.take_checkpoint_request(),
+                    overdue=time.monotonic() - self._checkpointed_at > _MAX_SECONDS_BETWEEN_CHECKPOINTS,
+                    leave=signals.leave_code))
                 with profiling.scope("summaries"):
                     self._view.update(self.progress(), self._shown_values, self._progress.env_steps)
-                overdue = time.monotonic() - self._checkpointed_at > _MAX_SECONDS_BETWEEN_CHECKPOINTS
-                asked, leaving = signals.take_checkpoint_request(), signals.leaving
-                if leaving:
+                if wishes.leave:
                     signals.stop_clock()
-                if self.progress() >= next_checkpoint or overdue or asked or leaving:
+                if self.progress() >= next_checkpoint or any(wishes):
                     with profiling.scope("checkpoint"):
-                        self._save_checkpoint(told=asked or leaving)
+                        self._save_checkpoint(told=wishes.checkpoint or wishes.leave > 0)
                     next_checkpoint = self._next_checkpoint_progress()
                 if self._profile is not None:
                     self._profile.count_iteration(self._progress.iterations, self._progress.env_steps)
-                if leaving:
-                    signals.leave()
+                if wishes.leave:
+                    raise LeaveRequested(wishes.leave)
         self._view.update(1.0, self._shown_values, self._progress.env_steps, final=True)
 
     def _timed_train_iter(self) -> None:
@@ -226,6 +239,19 @@ class Trainer(abc.ABC):
         self._progress.global_counter = summary.get_global_counter()
         self._publish_progress()
 
+    def _after_iteration(self, wishes: Wishes) -> Wishes:
+        """Bring this process and others that train with it to the same state; return what any of them is asked for."""
+        joint, interval = self._joint, self._config.ddp_paras_check_interval
+        if joint.is_alone:
+            return wishes
+        counts, wishes = joint.exchange(self._own_counts(), wishes)
+        self._count_all(counts)
+        self._publish_progress()
+        joint.after_iteration(self._algorithm)
+        if interval and self._progress.iterations % interval == 0:
+            joint.check_parameters(self._algorithm)
+        return wishes
+
     def _interval(self, count: Optional[int], interval: int) -> int:
         """Return the iterations between two of what is to happen ``count`` times; ``interval`` if that is None."""
         return interval if count is None else common.compute_summary_or_eval_interval(self._config, count)
@@ -236,6 +262,9 @@ class Trainer(abc.ABC):
 
     def _begin(self) -> None:
         config = self._config
+        self._publish_progress()
+        if not self._joint.is_first:
+            return
         if self._progress.iterations:
             self._earlier_configs = _run_directory.read_configs(config.root_dir)
         summary.enable_summary()
@@ -245,10 +274,9 @@ class Trainer(abc.ABC):
             flush_secs=config.summaries_flush_secs,
             max_queue=config.summary_max_queue,
             purge_step=self._progress.global_counter)
-        if config.conf_file and self._ddp_rank <= 0:
+        if config.conf_file:
             _run_directory.write_run(config.root_dir, config.conf_file, config.random_seed)
-        self._publish_progress()
-        if config.evaluate and self._ddp_rank <= 0:
+        if config.evaluate:
             self._evaluator = self._create_evaluator()
         self._view.start()
 
@@ -305,18 +333,16 @@ class Trainer(abc.ABC):
         return config.num_checkpoints_to_keep or max(config.num_checkpoints, _LEAST_CHECKPOINTS_TO_KEEP)
 
     def _create_checkpointer(self) -> Checkpointer:
-        return Checkpointer(
-            os.path.join(self._train_dir, "algorithm"),
-            max_to_keep=self._num_to_keep,
-            algorithm=self._algorithm,
-            trainer_progress=self._progress,
-            rng=RngState(),
-            **self._checkpointed_modules())
+        return self._joint.checkpointer(
+            self._num_to_keep,
+            shared={"algorithm": self._algorithm, "trainer_progress": self._progress},
+            own={"rng": RngState(), **self._checkpointed_modules()})
 
     def _restore_checkpoint(self) -> None:
         """Load the newest checkpoint, if there is one."""
         self._checkpointer = self._create_checkpointer()
-        if self._checkpointer.load() >= 0:
+        found, self._has_whole_checkpoint = self._joint.load(self._checkpointer)
+        if found:
             logging.info("resumed from iteration %d of %s: %d environment steps, %s of training",
                          self._progress.iterations, self._config.root_dir, self._progress.env_steps,
                          told_duration(self._progress.seconds))
@@ -335,24 +361,26 @@ class Trainer(abc.ABC):
                 except CheckpointError as error:
                     logging.warning("the best policy so far, of iteration %d, was not saved: %s", snapshot.step, error)
 
-    def _save_checkpoint(self, told: bool = False) -> None:
+    def _save_checkpoint(self, told: bool = False, failing: bool = False) -> None:
         """Save a checkpoint; a failure is told, and training goes on.
 
         Args:
             told: tell it, for it was asked for.
+            failing: this process is about to end, and those that train with it know nothing of that.
         Raises:
             NonFiniteError: if a parameter is NaN or infinite; the checkpoints before are kept.
             RuntimeError: if it is the last failure in a row that is allowed.
         """
         self._checkpointed_at = time.monotonic()
-        if self._ddp_rank > 0:
+        if failing and not self._joint.is_first:
             return
         if self._writer is not None:
             self._writer.flush()  # who resumes from the checkpoint does not write again what is older
         check_parameters(self._algorithm, f"no checkpoint is written at iteration {self._progress.iterations}, and "
                          "those before are kept")
         try:
-            path = self._checkpointer.save(self._progress.iterations)
+            save = self._checkpointer.save if failing else functools.partial(self._joint.save, self._checkpointer)
+            path = save(self._progress.iterations)
         except CheckpointError as error:
             # A full disk may be emptied while training goes on, and the checkpoints before are intact.
             logging.warning("no checkpoint was written at iteration %d: %s", self._progress.iterations, error)
@@ -363,7 +391,7 @@ class Trainer(abc.ABC):
                     "TrainerConfig.max_checkpoint_failures allows: training ends. Those before are kept.") from error
             return
         self._num_checkpoint_failures = 0
-        if told:
+        if told and self._joint.is_first:
             logging.info("saved iteration %d: %s", self._progress.iterations, path)
 
 
@@ -377,9 +405,10 @@ class RLTrainer(Trainer):
 
     def __init__(self, config: TrainerConfig, ddp_rank: int = -1):
         super().__init__(config, ddp_rank)
-        _check_supported(config)
-        if config.random_seed is None:
+        _check_supported(config, ddp_rank)
+        if config.random_seed is None or not self._joint.is_alone:
             config.random_seed = random_seed()
+        _divide_among_processes(config)
         self._env = get_env()
         config.data_transformer = get_data_transformer()
         self._algorithm = config.algorithm_ctor(
@@ -398,6 +427,13 @@ class RLTrainer(Trainer):
 
     def _restore_checkpoint(self) -> None:
         super()._restore_checkpoint()
+        if not self._has_whole_checkpoint:
+            self._algorithm.forget_rollout()  # or processes would begin to learn at different times
+        own_counts, _ = self._joint.exchange(self._own_counts(), Wishes())
+        # Of processes that trained along when the checkpoint was saved, and do not now.
+        self._env_steps_of_former = max(0, self._progress.env_steps - own_counts[0])
+        self._count_all(own_counts)
+        self._joint.begin(self._algorithm)
         if self._progress.iterations and not self._algorithm.goes_on_exactly:
             # The episodes that were running are gone; new ones begin, other than those of the first start.
             self._env.seed(self._seed_of_now())
@@ -437,6 +473,14 @@ class RLTrainer(Trainer):
         if self._config.sync_progress_to_envs:
             self._env.sync_progress()
 
+    def _own_counts(self) -> List[int]:
+        return self._algorithm.own_counts()
+
+    def _count_all(self, counts: List[int]) -> None:
+        env_steps, num_episodes = counts
+        self._algorithm.set_total_counts(env_steps + self._env_steps_of_former, num_episodes)
+        self._progress.env_steps = self._algorithm.env_steps
+
     def _shown_values(self) -> Dict[str, Any]:
         # As they are: to update them when somebody happens to look would make runs differ.
         metrics = {metric.name: metric for metric in self._algorithm._metrics}
@@ -472,11 +516,26 @@ def _as_shown(value: torch.Tensor) -> Any:
     return float(value) if value.ndim == 0 else str([round(float(v), 3) for v in value])
 
 
-def _check_supported(config: TrainerConfig) -> None:
+def _divide_among_processes(config: TrainerConfig) -> None:
+    """Let each of the processes that train together sample and collect its share, rounded up.
+
+    The limit of environment steps stays: those of all processes are counted.
+    """
+    num_processes = PerProcessContext().num_processes
+    for name in ("mini_batch_size", "initial_collect_steps"):
+        if getattr(config, name):
+            setattr(config, name, math.ceil(getattr(config, name) / num_processes))
+
+
+def _check_supported(config: TrainerConfig, ddp_rank: int) -> None:
     """Refuse settings that ask for what this version does not have, rather than run without it."""
     if config.algorithm_ctor is None:
         raise ValueError("TrainerConfig.algorithm_ctor: expected a callable that makes the algorithm, got None. Set "
                          "alf.config(\"TrainerConfig\", algorithm_ctor=partial(PPOAlgorithm, optimizer=...)).")
+    if ddp_rank >= 0 and config.async_unroll:
+        raise ValueError("TrainerConfig.async_unroll=True: not in several processes that train together "
+                         "(--distributed), each of which unrolls itself. Set async_unroll=False, or train in one "
+                         "process.")
     missing = {
         "ml_type": config.ml_type != "rl",
         "summarize_gradient_noise_scale": config.summarize_gradient_noise_scale,

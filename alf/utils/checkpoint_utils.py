@@ -85,8 +85,19 @@ class Checkpointer:
     def save(self, global_step: int) -> str:
         """Save everything as `ckpt-<global_step>`, replacing what has that name, then remove the oldest ones.
 
-        Replay buffers, which may be a thousand times as large as the rest, stay in this checkpoint alone: they are
-        removed from those before it, once this one is whole and on the disk.
+        Args:
+            global_step: number of the checkpoint.
+        Returns:
+            The path of the checkpoint.
+        Raises:
+            CheckpointError, TypeError: as :meth:`write`.
+        """
+        path = self.write(global_step)
+        self.drop_older(global_step)
+        return path
+
+    def write(self, global_step: int) -> str:
+        """Save everything as `ckpt-<global_step>`, replacing what has that name.
 
         Args:
             global_step: number of the checkpoint.
@@ -99,11 +110,19 @@ class Checkpointer:
         """
         step = int(global_step)
         if step < 0:
-            raise ValueError(f"Checkpointer.save: expected global_step >= 0, got {step}.")
-        path = self._write(self._ckpt_dir, step, self._parts(self._modules))
-        files.rotate(self._ckpt_dir, self._max_to_keep, step)
-        files.drop_parts(self._ckpt_dir, REPLAY_BUFFER, step)
-        return path
+            raise ValueError(f"Checkpointer.write: expected global_step >= 0, got {step}.")
+        return self._write(self._ckpt_dir, step, self._parts(self._modules))
+
+    def drop_older(self, global_step: int) -> None:
+        """Remove the oldest checkpoints, and the replay buffers of all but this one.
+
+        They may be a thousand times as large as the rest.
+
+        Args:
+            global_step: number of a checkpoint that is whole and on the disk.
+        """
+        files.rotate(self._ckpt_dir, self._max_to_keep, int(global_step))
+        files.drop_parts(self._ckpt_dir, REPLAY_BUFFER, int(global_step))
 
     def snapshot(self, global_step: int, names: Iterable[str]) -> Snapshot:
         """Return a copy of the present state of some objects, which `save_best` can write later.

@@ -35,6 +35,7 @@ FLOOR = {
     "config_helpers": 8,  # what confs ask for: specs, environment
     "examples": 8,  # confs
     "trainers": 9,  # the loops
+    "scale_out": 10,  # the same training in more processes
     "bin": 11,  # the commands
 }
 ROOF = "alf"
@@ -49,7 +50,7 @@ KEPT_TO = {
     "gym": {"environments"},
     "tensorboard": {"summary"},
     "torch.utils.tensorboard": {"summary"},
-    "ray": set(),
+    "ray": {"scale_out"},
 }
 
 

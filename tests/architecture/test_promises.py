@@ -6,7 +6,7 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-PAGES = [ROOT / "docs" / "checkpoints.md", ROOT / "docs" / "security.md", ROOT / "docs" / "robustness.md"]
+PAGES = [ROOT / "docs" / f"{name}.md" for name in ("checkpoints", "security", "robustness", "sweeps", "distributed")]
 TESTS = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.joinpath("tests").rglob("test_*.py"))
 
 

@@ -134,7 +134,7 @@ def test_a_second_trainer_on_the_same_directory_refuses(commands, tmp_path):
     first.wait_for_checkpoint(tmp_path)
     second = commands.run(*arguments)
     assert second.code == 2
-    assert f"a trainer is at work there already: process {first.pid} on " in second.stderr
+    assert f"a trainer or a sweep is at work there already: process {first.pid} on " in second.stderr
     assert "Traceback" not in second.stderr
     first.send_signal(signal.SIGKILL)
     first.wait(10)

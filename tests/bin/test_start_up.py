@@ -34,7 +34,7 @@ def test_importing_the_package_imports_next_to_nothing():
     assert len([name for name in found if name.split(".")[0] == "alf"]) == 1
 
 
-@pytest.mark.parametrize("command", ["train", "play", "evaluate", "check"])
+@pytest.mark.parametrize("command", ["train", "play", "evaluate", "check", "grid_search"])
 def test_help_and_mistakes_in_flags_import_nothing_heavy(command):
     heavy = {"torch", "numpy", "gymnasium", "optree", "tensorboard"}
     run = ("import runpy, sys; sys.argv = ['x', '{}']\n"

@@ -44,7 +44,8 @@ def test_lock_is_that_of_a_process_and_ends_with_it(tmp_path):
     holder = context.Process(target=_hold, args=(str(tmp_path), theirs))
     holder.start()
     assert ours.recv() == "held"
-    with pytest.raises(RunDirectoryError, match=f"a trainer is at work there already: process {holder.pid} on "):
+    told = f"a trainer or a sweep is at work there already: process {holder.pid} on "
+    with pytest.raises(RunDirectoryError, match=told):
         with locked(str(tmp_path)):
             pass
     holder.kill()

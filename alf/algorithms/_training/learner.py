@@ -21,6 +21,8 @@ from alf.algorithms.config import TrainerConfig
 from alf.data_structures import BatchInfo, Experience, LossInfo, StepType
 from alf.nest import Nest, flatten, map_structure
 from alf.utils import common, profiling, summary_utils
+from alf.utils.distributed import GradientAverager
+from alf.utils.per_process_context import PerProcessContext
 from alf.utils.summary_utils import record_time
 
 _LAST = int(StepType.LAST)
@@ -41,6 +43,7 @@ class Learner:
         self.finite_guard = FiniteGuard("raise" if config is None else config.non_finite)
         self.mixed_precision: Optional[MixedPrecision] = None  # with TrainerConfig.enable_amp
         self.compiled_update = None  # with TrainerConfig.compile: a CompiledUpdate
+        self._averager: Optional[GradientAverager] = None  # in one of several processes that train together
         self._was_updated = True  # False: the last update was left out
 
     # ---- parameters ----------------------------------------------------------------------------------------------
@@ -58,9 +61,11 @@ class Learner:
         if assignment.unhandled:
             common.warning("%s: no optimizer trains these parameters: %s", algorithm.name,
                            [algorithm.get_param_name(p) for p in assignment.unhandled])
+        parameters = [p for parameters in assignment.parameters for p in parameters]
+        if PerProcessContext().is_distributed:
+            self._averager = GradientAverager(parameters)
         if config is None:
             return
-        parameters = [p for parameters in assignment.parameters for p in parameters]
         if config.enable_amp:
             self.mixed_precision = MixedPrecision(algorithm, parameters)
             self.finite_guard.loss_scaler = self.mixed_precision.loss_scaler
@@ -105,7 +110,7 @@ class Learner:
                 summarize = functools.partial(summary_utils.summarize_gradients, params)
         with record_time("time/backward"):
             self._was_updated = update_parameters(loss if weight == 1.0 else loss * weight, assignment.optimizers,
-                                                  summarize, guard, self.loss_scaler)
+                                                  summarize, guard, self.loss_scaler, self._averager)
         if not self._was_updated and not guard.overflowed:
             guard.refuse(loss_info, self.trained_parameters)
         if recording:
@@ -200,6 +205,8 @@ class Learner:
                         batch_info: Optional[BatchInfo]) -> LossInfo:
         guard, optimizers = self.finite_guard, self.assignment.optimizers
         loss, priority = self.compiled_update(batch, info_spec, last_row_counts, _importance_weights(batch_info))
+        if self._averager is not None:
+            loss = self._averager.average(loss)
         if self.loss_scaler is not None:
             self.loss_scaler.unscale(optimizers)
         self._was_updated = step_optimizers(loss, optimizers, guard)

@@ -7,6 +7,7 @@ import torch
 from alf.algorithms._training.finite_guard import FiniteGuard
 from alf.algorithms._training.loss_scaler import LossScaler
 from alf.data_structures import LossInfo
+from alf.utils.distributed import GradientAverager
 
 
 def masked_mean(loss: torch.Tensor, mask: Optional[torch.Tensor]) -> torch.Tensor:
@@ -54,7 +55,8 @@ def update_parameters(loss: torch.Tensor,
                       optimizers: List[torch.optim.Optimizer],
                       before_step: Optional[Callable[[], None]] = None,
                       guard: Optional[FiniteGuard] = None,
-                      loss_scaler: Optional[LossScaler] = None) -> bool:
+                      loss_scaler: Optional[LossScaler] = None,
+                      averager: Optional[GradientAverager] = None) -> bool:
     """Make one step of each optimizer on the gradients of ``loss``; return whether it was made.
 
     Args:
@@ -63,13 +65,14 @@ def update_parameters(loss: torch.Tensor,
         before_step: called when the gradients are there; an optimizer may change them as it steps.
         guard: no optimizer steps unless loss and gradients pass it.
         loss_scaler: keeps gradients of float16 in its range.
+        averager: of processes that train together.
     """
     for optimizer in optimizers:
         optimizer.zero_grad()
-    if loss_scaler is None:
-        loss.backward()
-    else:
-        loss_scaler.scale(loss).backward()
+    (loss if loss_scaler is None else loss_scaler.scale(loss)).backward()
+    if averager is not None:
+        loss = averager.average(loss)
+    if loss_scaler is not None:
         loss_scaler.unscale(optimizers)
     if before_step is not None:
         before_step()

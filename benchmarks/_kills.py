@@ -25,8 +25,11 @@ _ENDLESS = {"num_iterations": 10**9, "num_checkpoints": 10**9, "num_checkpoints_
 RUNS = {
     "PPO, 2 worker processes, evaluation": ("tiny_conf.py", {
         **_ENDLESS, "evaluate": True, "eval_interval": 20, "num_eval_episodes": 2
-    }, {"create_environment.num_workers": 2}),
-    "SAC, replay buffer in checkpoints": ("off_policy_conf.py", _ENDLESS, {}),
+    }, {"create_environment.num_workers": 2}, ()),
+    "SAC, replay buffer in checkpoints": ("off_policy_conf.py", _ENDLESS, {}, ()),
+    "DQN in 2 processes, replay buffers in checkpoints": ("off_policy_conf.py", _ENDLESS, {
+        "_CONFIG._USER.method": "dqn"
+    }, ("--distributed", "multi-cpu", "--num_processes", "2")),
 }
 _RECOVERY_SECONDS = 120.0  # after which a start counts as failed
 _ORPHAN_SECONDS = 5.0
@@ -95,10 +98,10 @@ class _Run:
     """A run that is started and killed again and again."""
 
     def __init__(self, commands: Any, name: str, root_dir: pathlib.Path):
-        conf, settings, others = RUNS[name]
+        conf, settings, others, flags = RUNS[name]
         params = {**{f"TrainerConfig.{key}": value for key, value in settings.items()}, **others}
         self._commands = commands
-        self._arguments = ["train", "--conf", str(TESTS / conf), "--root_dir", str(root_dir)]
+        self._arguments = ["train", "--conf", str(TESTS / conf), "--root_dir", str(root_dir), *flags]
         self._arguments += [word for key, value in params.items() for word in ("--conf_param", f"{key}={value!r}")]
         self._ckpt_dir = str(root_dir / "train" / "algorithm")
         self._name = name
@@ -123,6 +126,8 @@ class _Run:
             row["recovery_seconds"] = time.monotonic() - began
             if known and f"resumed from iteration {known[-1]} of " not in command.stderr:
                 row["problems"].append(f"it did not resume from iteration {known[-1]}: {command.stderr[-500:]}")
+            if "new episodes begin" in command.stderr:  # a part of the checkpoint was missing
+                row["problems"].append(f"it did not go on where it was: {command.stderr[-500:]}")
             time.sleep(rng.random() * 0.6)
         complete = files.list_steps(self._ckpt_dir)[-1:]  # renamed into place, so it must be whole
         processes = command_line().session_processes(command.pid)

@@ -22,7 +22,8 @@ from alf.utils.per_process_context import PerProcessContext
 __all__ = [
     "adjust_config_by_multi_process_divider", "close_env", "environment_made_by", "get_action_spec",
     "get_data_transformer", "get_env", "get_observation_spec", "get_raw_observation_spec", "get_reward_spec",
-    "parse_config", "random_seed", "use_env", "use_random_seed"
+    "parse_config", "random_seed", "share_of_process", "use_env",
+    "use_random_seed"
 ]
 
 _data_transformer = None
@@ -32,10 +33,9 @@ _random_seed: Optional[int] = None
 def _create_env() -> None:
     """Create the global environment as configured."""
     arguments = {"num_parts": 2} if config_util.get_config_value("TrainerConfig.unroll_halves") else {}
-    num_processes = PerProcessContext().num_processes
-    if num_processes > 1:
-        of_all = config_util.get_config_value("create_environment.num_parallel_environments")
-        arguments["num_parallel_environments"] = math.ceil(of_all / num_processes)
+    if PerProcessContext().num_processes > 1:
+        name = "create_environment.num_parallel_environments"
+        arguments["num_parallel_environments"] = share_of_process(name, config_util.get_config_value(name))
     use_env(create_environment(seed=common.set_random_seed(random_seed()), **arguments))
 
 
@@ -62,6 +62,21 @@ def environment_made_by(make: Callable[[], AlfEnvironment]) -> Iterator[None]:
         yield
     finally:
         common.set_env_factory(_create_env)
+
+
+def share_of_process(name: str, number: int) -> int:
+    """Return the share of this process in what all that train together have, rounded up; that there is more is told.
+
+    Args:
+        name: of the config that says the number.
+        number: for all processes.
+    """
+    num_processes = PerProcessContext().num_processes
+    share = math.ceil(number / num_processes)
+    if share * num_processes != number and PerProcessContext().ddp_rank == 0:
+        common.warning("%s=%d cannot be divided among %d processes: each has %d, which makes %d.", name, number,
+                       num_processes, share, share * num_processes)
+    return share
 
 
 def random_seed() -> int:

@@ -14,7 +14,7 @@ from absl import logging
 
 from alf import progress, summary
 from alf.algorithms.config import TrainerConfig
-from alf.config_helpers import get_data_transformer, get_env, random_seed
+from alf.config_helpers import get_data_transformer, get_env, random_seed, share_of_process
 from alf.environments.fast_parallel_environment import TooManyResetsError, WorkerDiedError
 from alf.trainers import _disk_space, _out_of_memory, _run_directory, _unroll_process
 from alf.trainers._joint_training import JointTraining, Wishes
@@ -521,10 +521,11 @@ def _divide_among_processes(config: TrainerConfig) -> None:
 
     The limit of environment steps stays: those of all processes are counted.
     """
-    num_processes = PerProcessContext().num_processes
+    if PerProcessContext().num_processes == 1:
+        return
     for name in ("mini_batch_size", "initial_collect_steps"):
         if getattr(config, name):
-            setattr(config, name, math.ceil(getattr(config, name) / num_processes))
+            setattr(config, name, share_of_process(f"TrainerConfig.{name}", getattr(config, name)))
 
 
 def _check_supported(config: TrainerConfig, ddp_rank: int) -> None:

@@ -81,6 +81,14 @@ def test_the_work_is_shared(commands, tmp_path):
     assert {row["DDP/para_consistency"] for row in records(tmp_path / "run") if "DDP/para_consistency" in row} <= {1.0}
 
 
+def test_what_cannot_be_divided_is_told(commands, tmp_path):
+    command = commands.run("train", "--conf", HERE / "tiny_conf.py", "--root_dir", tmp_path / "run", *TOGETHER, 3)
+    assert command.code == 0, command.stderr
+    for words in ("create_environment.num_parallel_environments=2 cannot be divided among 3 processes: each has 1, "
+                  "which makes 3.", "TrainerConfig.mini_batch_size=8 cannot be divided among 3 processes: each has 3"):
+        assert command.stderr.count(words) == 1, command.stderr
+
+
 def test_a_run_goes_on_with_other_numbers_of_processes(commands, tmp_path):
 
     def train(num_iterations, *flags):

@@ -35,6 +35,7 @@ SCRIPTS = {
     "startup": "bench_startup.py",
     "faults": "bench_faults.py",
     "finite_guard": "bench_finite_guard.py",
+    "processes": "bench_processes.py",
 }
 FAULTS_FOUND = 9  # exit code of a script that has measured all, and found something that must be mended
 # Those that know peers and rounds, and give rows.

@@ -1,8 +1,9 @@
 """OAC: SAC that explores where its critics disagree, on Pendulum-v1.
 
 Launch: python -m alf.bin.train --conf oac_pendulum_conf.py --root_dir /tmp/oac_pendulum
-Result: mean return over 10 training episodes -200 or better after 5.4k and 5.8k environment steps (2 seeds).
-Cost: about 180 s for 6k steps on one core of a busy machine.
+Result: mean return over 10 training episodes -200 or better within 6k environment steps in 3 of 5 seeds; the policy
+without exploration has -143 after 6k (3 of 3 seeds).
+Cost: 50 s for 6k steps on one core.
 """
 
 import alf

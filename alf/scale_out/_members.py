@@ -1,18 +1,23 @@
 """Members: the processes that train together, wherever they run, and what they are started with."""
 
 import abc
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 import torch.distributed as dist
+from absl import logging
 
 from alf.scale_out._bound_process import bound_command
 from alf.trainers._joint_training import process_dir
 from alf.trainers._run_directory import RunDirectoryError
+from alf.utils import distributed
+
+MEMORY_VARIABLE = "ALF_EXCHANGE_MEMORY"  # descriptor of what the processes of one machine share
 
 # Instead of an exit code: the machine, or what held the process there, is gone.
 LOST = -signal.SIGKILL
@@ -89,6 +94,25 @@ class Members(abc.ABC):
         self.kill()
 
 
+@contextlib.contextmanager
+def _shared_memory(num_processes: int) -> Iterator[List[int]]:
+    """Context with the descriptor of memory that processes may share; of none where the extension is not built.
+
+    It has no name, and is gone with the last process.
+    """
+    size = distributed.shared_memory_bytes(num_processes)
+    if size is None:
+        logging.info("the extension alf._exchange is not built: processes exchange with gloo, which takes longer")
+        yield []
+        return
+    descriptor = os.memfd_create("alf-exchange")
+    try:
+        os.ftruncate(descriptor, size)
+        yield [descriptor]
+    finally:
+        os.close(descriptor)
+
+
 class LocalMembers(Members):
     """Processes of this machine. The first has this one's output. All end with this one, however that ends."""
 
@@ -97,20 +121,22 @@ class LocalMembers(Members):
         self._processes: List[subprocess.Popen] = []
 
     def __enter__(self):
-        for rank in range(self.num_processes):
-            if rank == 0:
-                self._start(rank, None)
-                continue
-            with open(self._console(rank), "ab") as output:
-                self._start(rank, output)
+        with _shared_memory(self.num_processes) as descriptors:
+            for rank in range(self.num_processes):
+                if rank == 0:
+                    self._start(rank, None, descriptors)
+                    continue
+                with open(self._console(rank), "ab") as output:
+                    self._start(rank, output, descriptors)
         return self
 
-    def _start(self, rank: int, output) -> None:
+    def _start(self, rank: int, output, descriptors: List[int]) -> None:
         # In process groups of their own, so that Ctrl-C comes from here and not twice.
         self._processes.append(subprocess.Popen(
             bound_command("alf.bin.train", *sys.argv[1:]),
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0,
-            env={**os.environ, **self._environment(rank, rank)}))
+            pass_fds=descriptors,
+            env={**os.environ, **self._environment(rank, rank), MEMORY_VARIABLE: " ".join(map(str, descriptors))}))
 
     def codes(self) -> List[Optional[int]]:
         return [process.poll() for process in self._processes]

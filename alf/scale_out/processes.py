@@ -16,9 +16,10 @@ import torch
 import torch.distributed as dist
 from absl import logging
 
-from alf.scale_out._members import LocalMembers, Members
+from alf.scale_out._members import MEMORY_VARIABLE, LocalMembers, Members
 from alf.trainers._joint_training import LOST_EXIT_CODE
 from alf.trainers._signals import EXIT_CODES
+from alf.utils import distributed
 from alf.utils.per_process_context import PerProcessContext
 
 _POLL_SECONDS = 0.05
@@ -49,6 +50,10 @@ def join(kind: str, timeout_seconds: float) -> None:
     context = PerProcessContext()
     context.set_distributed(dist.get_rank(), dist.get_world_size())
     context.finalize()
+    memory = os.environ.pop(MEMORY_VARIABLE, "")  # not for processes that this one starts
+    if memory:
+        distributed.use_shared_memory(int(memory), timeout_seconds)
+        os.close(int(memory))
 
 
 def run_together(kind: str, num_processes: Optional[int], root_dir: str, max_restarts: Optional[int] = None,

@@ -1,10 +1,13 @@
 """What processes that train together exchange: numbers, copies of tensors, and the mean of their gradients.
 
-Each function is to be called by all processes, in the same order; a process waits there for the others.
+Each function is to be called by all processes, in the same order; a process waits there for the others. What is on a
+CPU goes through memory that they share, where processes of one machine have been given it (:func:`use_shared_memory`);
+everything else through :mod:`torch.distributed`.
 """
 
 import contextlib
 import functools
+import os
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
@@ -16,16 +19,66 @@ from alf.utils.per_process_context import PerProcessContext
 
 __all__ = [
     "GradientAverager", "LostProcessError", "broadcast", "data_distributed", "data_distributed_when",
-    "first_difference", "make_ddp_performer", "total"
+    "first_difference", "make_ddp_performer", "shared_memory_bytes", "total", "use_shared_memory"
 ]
+
+_PIECE_BYTES = 1 << 20  # exchanged at a time
+_SPIN_SECONDS = 1e-4  # before a process that waits goes to sleep; waking it takes about as long
+
+_member = None  # of the shared memory: alf._exchange.Member
 
 
 class LostProcessError(RuntimeError):
     """Another of the processes that train together has ended, or did not answer in time."""
 
 
+def shared_memory_bytes(num_processes: int) -> Optional[int]:
+    """Return how much memory processes of one machine have to share; None where the extension is not built."""
+    try:
+        import alf._exchange as _exchange
+    except ImportError:
+        return None
+    return _exchange.num_bytes(num_processes, _PIECE_BYTES)
+
+
+def use_shared_memory(descriptor: int, timeout_seconds: float) -> None:
+    """Exchange through memory that the processes share from now on.
+
+    Args:
+        descriptor: of its file, as long as :func:`shared_memory_bytes` says, and of zeros.
+        timeout_seconds: how long one may let the others wait.
+    """
+    global _member
+    import alf._exchange as _exchange
+    context = PerProcessContext()
+    # Who spins must not keep a core from the one that is waited for.
+    has_core_each = len(os.sched_getaffinity(0)) >= context.num_processes
+    _member = _exchange.Member(descriptor, context.ddp_rank, context.num_processes, _PIECE_BYTES,
+                               _SPIN_SECONDS if has_core_each else 0.0, timeout_seconds)
+
+
+def _sum_over_processes(tensor: torch.Tensor) -> None:
+    """Replace a contiguous tensor by its sum over all processes, the same bits in all."""
+    with _told_if_lost():
+        if _member is None or tensor.device.type != "cpu" or tensor.dtype not in (torch.float32, torch.float64):
+            dist.all_reduce(tensor)
+        elif tensor.dtype == torch.float32:
+            _member.sum_float32(tensor.data_ptr(), tensor.numel())
+        else:
+            _member.sum_float64(tensor.data_ptr(), tensor.numel())
+
+
+def _copy_from_first(packed: torch.Tensor) -> None:
+    """Replace contiguous bytes by those of process 0."""
+    with _told_if_lost():
+        if _member is None or packed.device.type != "cpu":
+            dist.broadcast(packed, src=0)
+        else:
+            _member.copy_from(0, packed.data_ptr(), packed.numel(), PerProcessContext().ddp_rank)
+
+
 @contextlib.contextmanager
-def _exchange() -> Iterator[None]:
+def _told_if_lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # of the engine, whose classes differ
@@ -43,8 +96,7 @@ def total(numbers: Sequence[float]) -> List[float]:
         LostProcessError: as all functions here, if another process is gone.
     """
     summed = torch.tensor(numbers, dtype=torch.float64, device="cpu")
-    with _exchange():
-        dist.all_reduce(summed)
+    _sum_over_processes(summed)
     return summed.tolist()
 
 
@@ -60,8 +112,7 @@ def broadcast(tensors: Sequence[torch.Tensor]) -> None:
         by_device.setdefault(tensor.device, []).append(tensor)
     for together in by_device.values():
         packed = torch.cat([tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in together])
-        with _exchange():
-            dist.broadcast(packed, src=0)
+        _copy_from_first(packed)
         if PerProcessContext().ddp_rank == 0:
             continue
         parts = packed.split([tensor.numel() * tensor.element_size() for tensor in together])
@@ -101,27 +152,33 @@ class GradientAverager:
         Args:
             loss: a scalar.
         """
-        num_with_gradient = total([p.grad is not None for p in self._parameters])
-        loss = loss.detach().clone()
-        by_type: Dict[tuple, List[torch.Tensor]] = {(loss.device, loss.dtype): [loss]}
-        for parameter, count in zip(self._parameters, num_with_gradient, strict=True):
-            if count == 0:
-                continue
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            by_type.setdefault((parameter.device, parameter.dtype), []).append(parameter.grad)
-        for tensors in by_type.values():
-            _average(tensors)
+        loss = loss.detach()
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
+        # On the host: who steps needs to know there which parameters have gradients.
+        shares = torch.tensor([p.grad is not None for p in self._parameters], dtype=torch.float32, device="cpu")
+        loss, shares, *means = _means([loss, shares, *gradients])
+        present = [i for i, share in enumerate(shares.tolist()) if share]
+        for i in present:
+            if self._parameters[i].grad is None:
+                self._parameters[i].grad = torch.empty_like(self._parameters[i])
+        if present:  # into the gradients that there are, whose numbers may lie in another order
+            torch._foreach_copy_([self._parameters[i].grad for i in present], [means[i] for i in present])
         return loss
 
 
-def _average(tensors: List[torch.Tensor]) -> None:
-    packed = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    with _exchange():
-        dist.all_reduce(packed)
-    packed.div_(PerProcessContext().num_processes)
-    parts = packed.split([tensor.numel() for tensor in tensors])
-    torch._foreach_copy_(tensors, [part.view(tensor.shape) for tensor, part in zip(tensors, parts, strict=True)])
+def _means(tensors: List[torch.Tensor]) -> List[torch.Tensor]:
+    """Return the means of tensors over all processes; those of one type and device travel together."""
+    by_type: Dict[tuple, List[int]] = {}
+    for i, tensor in enumerate(tensors):
+        by_type.setdefault((tensor.device, tensor.dtype), []).append(i)
+    means: List[Optional[torch.Tensor]] = [None] * len(tensors)
+    for indices in by_type.values():
+        packed = torch.cat([tensors[i].reshape(-1) for i in indices])
+        _sum_over_processes(packed)
+        packed.div_(PerProcessContext().num_processes)
+        for i, part in zip(indices, packed.split([tensors[i].numel() for i in indices]), strict=True):
+            means[i] = part.view(tensors[i].shape)
+    return means
 
 
 @configurable

@@ -14,6 +14,7 @@ FLOOR = {
     "_config": 0,  # the configuration system
     "_envs": 0,  # C++, csrc/envs
     "_parallel_env": 0,  # C++, csrc/parallel_env
+    "_exchange": 0,  # C++, csrc/exchange
     "_replay": 0,  # C++, csrc/replay
     "tensor_specs": 1,  # shape, dtype and bounds of a tensor
     "progress": 1,  # how far training is

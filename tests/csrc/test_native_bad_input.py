@@ -1,6 +1,7 @@
 """The native extensions given what nobody should give them: an exception says so; nothing beyond an array is read."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -11,14 +12,61 @@ from hypothesis import strategies as st
 replay = pytest.importorskip("alf._replay")
 pool = pytest.importorskip("alf._parallel_env")
 envs = pytest.importorskip("alf._envs")
+exchange = pytest.importorskip("alf._exchange")
 
 
 def test_extensions_are_the_instrumented_ones_where_these_are_asked_for():
     expected = os.environ.get("ALF_SANITIZED")
     if not expected:
         pytest.skip("not run under a sanitizer")
-    for module in (replay, pool, envs):
+    for module in (replay, pool, envs, exchange):
         assert module.__file__.startswith(expected), module.__file__
+
+
+class TestExchange:
+
+    @pytest.fixture
+    def memory(self):
+        descriptor = os.memfd_create("alf-test")
+        os.ftruncate(descriptor, exchange.num_bytes(2, 4096))
+        yield descriptor
+        os.close(descriptor)
+
+    def member(self, descriptor, **changes):
+        return exchange.Member(**{**dict(descriptor=descriptor, rank=0, num_members=2, capacity=4096, spin_seconds=0.0,
+                                         timeout_seconds=0.3), **changes})
+
+    def test_wrong_ranks_and_sizes_are_refused(self, memory):
+        for rank in (-1, 2, 2**40):
+            with pytest.raises(IndexError, match="no such rank"):
+                self.member(memory, rank=rank)
+        for capacity in (0, -64, 100):
+            with pytest.raises((ValueError, RuntimeError)):
+                self.member(memory, capacity=capacity)
+
+    def test_what_is_no_memory_is_refused(self):
+        with pytest.raises(RuntimeError, match="mmap: "):
+            self.member(2**20)
+
+    def test_who_does_not_come_is_named(self, memory):
+        numbers = torch.ones(3)
+        with pytest.raises(RuntimeError, match="process 1 did not come within 0 s"):
+            self.member(memory).sum_float32(numbers.data_ptr(), 3)
+
+    def test_who_has_ended_is_named(self, memory):
+        child = os.fork()
+        if child == 0:
+            self.member(memory, rank=1)
+            os._exit(0)
+        os.waitpid(child, 0)
+        with pytest.raises(RuntimeError, match="process 1 has ended"):
+            self.member(memory, timeout_seconds=60.0).sum_float64(torch.ones(3).data_ptr(), 3)
+
+    def test_a_signal_ends_the_waiting(self, memory):
+        with pytest.raises(ZeroDivisionError):
+            signal.signal(signal.SIGALRM, lambda *_: 1 / 0)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            self.member(memory, timeout_seconds=60.0).copy_from(1, torch.ones(3).data_ptr(), 12, 0)
 
 
 def counts(positions, sizes):

@@ -4,6 +4,7 @@ import datetime
 import functools
 import multiprocessing
 import os
+import time
 import traceback
 
 import pytest
@@ -33,6 +34,34 @@ def tensors_of(rank):
         torch.full((1, ), 1.5 + rank, dtype=torch.float64),
         torch.zeros(0),
     ]
+
+
+def check_large_tensors(rank):
+    """They travel in pieces."""
+    for dtype in (torch.float32, torch.float64):
+        numbers = torch.arange(700_000, dtype=dtype) * (rank + 1)
+        distributed._sum_over_processes(numbers)
+        assert torch.equal(numbers, torch.arange(700_000, dtype=dtype) * 6)
+    pattern = torch.arange(3_000_001) % 251
+    copied = pattern.to(torch.uint8) if rank == 0 else torch.zeros(3_000_001, dtype=torch.uint8)
+    distributed.broadcast([copied])
+    assert torch.equal(copied, pattern.to(torch.uint8))
+
+
+def check_many_exchanges(rank):
+    """Short ones, of sums and copies in turn, leave nothing of one in the next."""
+    for i in range(2000):
+        assert distributed.total([i, rank]) == [3 * i, 3]
+        number = torch.tensor([float(i * (rank == 0))])
+        distributed.broadcast([number])
+        assert number.item() == i
+
+
+def check_rounding_is_the_same_in_all(rank):
+    torch.manual_seed(rank)
+    numbers = torch.randn(1000)
+    distributed._sum_over_processes(numbers)
+    assert distributed.first_difference([("numbers", numbers)]) is None
 
 
 def check_broadcast(rank):
@@ -113,32 +142,45 @@ def check_lost_process(rank):
             distributed.total([1])
 
 
-CHECKS = [check_totals, check_broadcast, check_first_difference, check_gradients, check_update, check_lost_process]
+CHECKS = [check_totals, check_broadcast, check_large_tensors, check_many_exchanges, check_rounding_is_the_same_in_all,
+          check_first_difference, check_gradients, check_update, check_lost_process]
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """Return {(name of the check, rank): traceback or None} of the checks that were run."""
+@pytest.fixture(scope="module", params=["gloo", "shared memory"])
+def results(tmp_path_factory, request):
+    """Return {(name of the check, rank): traceback or ""} of the checks that were run, by either way."""
+    memory = None
+    if request.param == "shared memory":
+        pytest.importorskip("alf._exchange")
+        descriptor = os.memfd_create("alf-test")
+        os.ftruncate(descriptor, distributed.shared_memory_bytes(NUM_PROCESSES))
+        memory = f"/proc/{os.getpid()}/fd/{descriptor}"
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
     folder = tmp_path_factory.mktemp("results")
-    processes = [context.Process(target=run_and_write, args=(rank, store.port, str(folder)))
+    processes = [context.Process(target=run_and_write, args=(rank, store.port, memory, str(folder)))
                  for rank in range(NUM_PROCESSES)]
     for process in processes:
         process.start()
+    end = time.monotonic() + 100
+    while any([process.is_alive() for process in processes]) and time.monotonic() < end:  # each is reaped as it ends
+        time.sleep(0.05)
     for process in processes:
-        process.join(100)
         process.kill()
+    if memory is not None:
+        os.close(descriptor)
     return {(path.name.split("-")[0], int(path.name.split("-")[1])): path.read_text() for path in folder.iterdir()}
 
 
-def run_and_write(rank, port, folder):
+def run_and_write(rank, port, memory, folder):
     """Run the checks up to the first that fails; write what it says to a file for each."""
     torch.set_num_threads(1)
     store = dist.TCPStore("127.0.0.1", port, is_master=False)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=NUM_PROCESSES,
                             timeout=datetime.timedelta(seconds=60))
     PerProcessContext().set_distributed(rank, NUM_PROCESSES)
+    if memory is not None:
+        distributed.use_shared_memory(os.open(memory, os.O_RDWR), timeout_seconds=60)
     for check in CHECKS:
         told = ""
         try:

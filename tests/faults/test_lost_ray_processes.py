@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import tempfile
 
 import psutil
 import pytest
@@ -17,10 +18,12 @@ CONF = pathlib.Path(__file__).parents[1] / "bin" / "tiny_conf.py"
 def cluster():
     """Return a cluster of a machine with room for one process, and nothing else yet."""
     from ray.cluster_utils import Cluster
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    yield cluster
-    cluster.shutdown()
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # a short path, for there are sockets in it
+        os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_TMPDIR=folder)
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        yield cluster
+        cluster.shutdown()
+        del os.environ["RAY_TMPDIR"]
 
 
 @pytest.fixture
@@ -36,7 +39,8 @@ def second_machine(cluster):
 def train(commands, cluster, root_dir, *flags, num_iterations=100000):
     return commands.start("train", "--conf", CONF, "--root_dir", root_dir, "--distributed", "ray", "--ray_address",
                           cluster.address, *flags, "--conf_param", f"TrainerConfig.num_iterations={num_iterations}",
-                          "--conf_param", "TrainerConfig.num_checkpoints=1000000")
+                          "--conf_param", "TrainerConfig.num_checkpoints=1000000",
+                          RAY_TMPDIR=os.environ["RAY_TMPDIR"])
 
 
 def member(root_dir, rank):

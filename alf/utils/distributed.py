@@ -62,10 +62,8 @@ def _sum_over_processes(tensor: torch.Tensor) -> None:
     with _told_if_lost():
         if _member is None or tensor.device.type != "cpu" or tensor.dtype not in (torch.float32, torch.float64):
             dist.all_reduce(tensor)
-        elif tensor.dtype == torch.float32:
-            _member.sum_float32(tensor.data_ptr(), tensor.numel())
         else:
-            _member.sum_float64(tensor.data_ptr(), tensor.numel())
+            _member.sum(tensor.numpy())
 
 
 def _copy_from_first(packed: torch.Tensor) -> None:
@@ -74,7 +72,7 @@ def _copy_from_first(packed: torch.Tensor) -> None:
         if _member is None or packed.device.type != "cpu":
             dist.broadcast(packed, src=0)
         else:
-            _member.copy_from(0, packed.data_ptr(), packed.numel(), PerProcessContext().ddp_rank)
+            _member.copy_from(0, packed.numpy())
 
 
 @contextlib.contextmanager

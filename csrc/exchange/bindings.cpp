@@ -1,8 +1,9 @@
 // Python module alf._exchange: sums and copies among the processes of one machine that train together.
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include <csignal>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <string>
 #include <sys/mman.h>
@@ -21,6 +22,7 @@ class Member {
          double timeout_seconds)
       : bytes_(alf::Exchange::bytes(num_members, capacity)),
         memory_(mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0)),
+        rank_(rank),
         timeout_seconds_(timeout_seconds),
         exchange_(checked(memory_), rank, num_members, capacity, spin_seconds) {}
   ~Member() { munmap(memory_, bytes_); }
@@ -28,8 +30,9 @@ class Member {
   Member& operator=(const Member&) = delete;
 
   template <typename T>
-  void sum(int64_t address, int64_t count) {
-    T* data = reinterpret_cast<T*>(address);
+  void sum(py::array_t<T, py::array::c_style>& numbers) {
+    T* data = numbers.mutable_data();
+    const int64_t count = numbers.size();
     const int64_t most = exchange_.capacity() / static_cast<int64_t>(sizeof(T));
     for (int64_t begin = 0; begin < count; begin += most) {
       const int64_t size = std::min(most, count - begin);
@@ -41,14 +44,16 @@ class Member {
     }
   }
 
-  void copy_from(int64_t root, int64_t address, int64_t size, int64_t rank) {
-    char* data = reinterpret_cast<char*>(address);
+  void copy_from(int64_t root, py::array_t<uint8_t, py::array::c_style>& bytes) {
+    if (root < 0 || root >= exchange_.num_members()) throw std::out_of_range("no such rank");
+    uint8_t* data = bytes.mutable_data();
+    const int64_t size = bytes.size();
     for (int64_t begin = 0; begin < size; begin += exchange_.capacity()) {
       const int64_t part = std::min(exchange_.capacity(), size - begin);
       meet();  // all have read what was there before
-      if (rank == root) exchange_.put_result(data + begin, part);
+      if (rank_ == root) exchange_.put_result(data + begin, part);
       meet();
-      if (rank != root) exchange_.take_result(data + begin, part);
+      if (rank_ != root) exchange_.take_result(data + begin, part);
     }
   }
 
@@ -84,6 +89,7 @@ class Member {
 
   size_t bytes_;
   void* memory_;
+  int64_t rank_;
   double timeout_seconds_;
   alf::Exchange exchange_;
 };
@@ -97,7 +103,7 @@ PYBIND11_MODULE(_exchange, module) {
   py::class_<Member>(module, "Member")
       .def(py::init<int, int64_t, int64_t, int64_t, double, double>(), py::arg("descriptor"), py::arg("rank"),
            py::arg("num_members"), py::arg("capacity"), py::arg("spin_seconds"), py::arg("timeout_seconds"))
-      .def("sum_float32", &Member::sum<float>, py::arg("address"), py::arg("count"))
-      .def("sum_float64", &Member::sum<double>, py::arg("address"), py::arg("count"))
-      .def("copy_from", &Member::copy_from, py::arg("root"), py::arg("address"), py::arg("size"), py::arg("rank"));
+      .def("sum", &Member::sum<float>, py::arg("numbers").noconvert())
+      .def("sum", &Member::sum<double>, py::arg("numbers").noconvert())
+      .def("copy_from", &Member::copy_from, py::arg("root"), py::arg("bytes").noconvert());
 }

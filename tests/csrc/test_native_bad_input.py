@@ -44,14 +44,30 @@ class TestExchange:
             with pytest.raises((ValueError, RuntimeError)):
                 self.member(memory, capacity=capacity)
 
+    def test_what_is_no_row_of_numbers_is_refused(self, memory):
+        member = self.member(memory)
+        wrong_types = [np.ones(3, np.int64), np.ones(3, np.float16), [1.0], None, torch.ones(3)]
+        for numbers in (*wrong_types, np.ones((4, 4)).T[:2]):
+            with pytest.raises(TypeError):
+                member.sum(numbers)
+        for copied in (np.ones(3), np.ones(8, np.uint8)[::2], b"bytes"):
+            with pytest.raises(TypeError):
+                member.copy_from(0, copied)
+        read_only = np.ones(3)
+        read_only.flags.writeable = False
+        with pytest.raises(ValueError, match="not writeable"):
+            member.sum(read_only)
+        for root in (-1, 2):
+            with pytest.raises(IndexError, match="no such rank"):
+                member.copy_from(root, np.zeros(3, np.uint8))
+
     def test_what_is_no_memory_is_refused(self):
         with pytest.raises(RuntimeError, match="mmap: "):
             self.member(2**20)
 
     def test_who_does_not_come_is_named(self, memory):
-        numbers = torch.ones(3)
         with pytest.raises(RuntimeError, match="process 1 did not come within 0 s"):
-            self.member(memory).sum_float32(numbers.data_ptr(), 3)
+            self.member(memory).sum(np.ones(3))
 
     def test_who_has_ended_is_named(self, memory):
         child = os.fork()
@@ -60,13 +76,13 @@ class TestExchange:
             os._exit(0)
         os.waitpid(child, 0)
         with pytest.raises(RuntimeError, match="process 1 has ended"):
-            self.member(memory, timeout_seconds=60.0).sum_float64(torch.ones(3).data_ptr(), 3)
+            self.member(memory, timeout_seconds=60.0).sum(np.ones(3))
 
     def test_a_signal_ends_the_waiting(self, memory):
         with pytest.raises(ZeroDivisionError):
             signal.signal(signal.SIGALRM, lambda *_: 1 / 0)
             signal.setitimer(signal.ITIMER_REAL, 0.05)
-            self.member(memory, timeout_seconds=60.0).copy_from(1, torch.ones(3).data_ptr(), 12, 0)
+            self.member(memory, timeout_seconds=60.0).copy_from(1, np.zeros(12, np.uint8))
 
 
 def counts(positions, sizes):

@@ -68,7 +68,7 @@ def extensions() -> list:
         Pybind11Extension(
             f"alf._{bindings.parent.name}",
             sorted(str(path) for path in bindings.parent.glob("*.cpp")),
-            depends=[str(path) for path in bindings.parent.glob("*.h")],
+            depends=[str(path) for folder in ("csrc", bindings.parent) for path in Path(folder).glob("*.h")],
             cxx_std=17,
             extra_compile_args=compile_flags,
             extra_link_args=link_flags,

@@ -13,11 +13,10 @@
 #include <climits>
 #include <cstdint>
 #include <cstring>
-#include <ctime>
-#include <linux/futex.h>
 #include <stdexcept>
-#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "../waiting.h"
 
 namespace alf {
 
@@ -27,7 +26,6 @@ struct alignas(64) MemberLine {
   std::atomic<int32_t> process;    // its number in the system, 0 before it has joined
 };
 static_assert(sizeof(MemberLine) == 64, "a line is one cache line");
-static_assert(std::atomic<uint32_t>::is_always_lock_free, "counters are shared between processes");
 
 class Exchange {
  public:
@@ -58,14 +56,12 @@ class Exchange {
     ++met_;
     MemberLine& own = lines_[rank_];
     own.arrived.store(met_);
-    if (own.sleepers.load() != 0) {
-      syscall(SYS_futex, reinterpret_cast<uint32_t*>(&own.arrived), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
-    }
+    if (own.sleepers.load() != 0) futex_wake(&own.arrived, INT_MAX);
   }
 
   // Waits for all others to come to this meeting; returns the first that has not within `seconds`, or -1.
   int64_t wait(double seconds) {
-    const double end = now() + seconds;
+    const double end = now_seconds() + seconds;
     for (int64_t other = 0; other < num_members_; ++other) {
       if (other != rank_ && !wait_for(lines_[other], end)) return other;
     }
@@ -94,20 +90,6 @@ class Exchange {
   }
 
  private:
-  static double now() {
-    timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-  }
-
-  static void relax() {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-  }
-
   char* slot(int64_t rank) const { return result_ + (rank + 1) * capacity_; }
 
   // Another is at most one meeting ahead of this process.
@@ -117,8 +99,8 @@ class Exchange {
 
   bool wait_for(MemberLine& other, double end) {
     if (has_come(other)) return true;
-    const double spin_end = std::min(end, now() + spin_seconds_);
-    while (now() < spin_end) {
+    const double spin_end = std::min(end, now_seconds() + spin_seconds_);
+    while (now_seconds() < spin_end) {
       for (int i = 0; i < 32; ++i) {
         if (has_come(other)) return true;
         relax();
@@ -129,13 +111,9 @@ class Exchange {
     for (;;) {
       const uint32_t seen = other.arrived.load();
       came = has_come(other);
-      const double left = end - now();
+      const double left = end - now_seconds();
       if (came || left <= 0) break;
-      timespec t;
-      t.tv_sec = static_cast<time_t>(left);
-      t.tv_nsec = static_cast<long>((left - static_cast<double>(t.tv_sec)) * 1e9);
-      // Not FUTEX_PRIVATE: the word lies in memory shared between processes.
-      syscall(SYS_futex, reinterpret_cast<uint32_t*>(&other.arrived), FUTEX_WAIT, seen, &t, nullptr, 0);
+      futex_wait(&other.arrived, seen, left);
     }
     other.sleepers.fetch_sub(1);
     return came;

@@ -8,11 +8,9 @@
 
 #include <atomic>
 #include <cstdint>
-#include <ctime>
-#include <linux/futex.h>
 #include <stdexcept>
-#include <sys/syscall.h>
-#include <unistd.h>
+
+#include "../waiting.h"
 
 namespace alf {
 
@@ -28,33 +26,6 @@ struct alignas(64) ControlLine {
   uint32_t slots[kSlots];  // command `t` (counting from 0) is in slot t % kSlots
 };
 static_assert(sizeof(ControlLine) == 64, "a control line is one cache line");
-static_assert(std::atomic<uint32_t>::is_always_lock_free, "counters are shared between processes");
-
-inline double now_seconds() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
-
-inline void relax() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-// Not FUTEX_PRIVATE: the word lies in memory shared between processes.
-inline void futex_wait(std::atomic<uint32_t>* word, uint32_t seen, double seconds) {
-  timespec t;
-  t.tv_sec = static_cast<time_t>(seconds);
-  t.tv_nsec = static_cast<long>((seconds - static_cast<double>(t.tv_sec)) * 1e9);
-  syscall(SYS_futex, reinterpret_cast<uint32_t*>(word), FUTEX_WAIT, seen, &t, nullptr, 0);
-}
-
-inline void futex_wake(std::atomic<uint32_t>* word) {
-  syscall(SYS_futex, reinterpret_cast<uint32_t*>(word), FUTEX_WAKE, 1, nullptr, nullptr, 0);
-}
 
 // Spins for about twice the usual wait, and hardly at all where waits are long: then sleeping costs little beside
 // the wait itself, and a core is left to others.
@@ -95,7 +66,7 @@ class Signals {
     line.slots[go % kSlots] = code;
     // Sequentially consistent, as is the worker's store to `worker_sleeping`: one of the two sees the other.
     line.go.store(go + 1);
-    if (line.worker_sleeping.load()) futex_wake(&line.go);
+    if (line.worker_sleeping.load()) futex_wake(&line.go, 1);
     return go + 1;
   }
 
@@ -141,7 +112,7 @@ class Signals {
     ControlLine& line = at(worker);
     if (failed) line.failed.fetch_add(1, std::memory_order_relaxed);
     line.done.fetch_add(1);
-    if (line.main_sleeping.load()) futex_wake(&line.done);
+    if (line.main_sleeping.load()) futex_wake(&line.done, 1);
   }
 
  private:

@@ -14,6 +14,7 @@ PEERS: Dict[str, Tuple[str, Tuple[str, ...]]] = {
     "cpprb": ("cpprb", ("numpy", )),
     "tianshou": ("tianshou", ("torch", "numpy", "gymnasium")),
     "cleanrl": ("tyro", ("stable-baselines3", "torch", "numpy", "gymnasium", "mujoco")),  # of its scripts
+    "pufferlib": ("pufferlib", ("numpy", "gymnasium", "mujoco")),
     "envpool": ("envpool", ("torch", "numpy", "gymnasium")),
     "gin": ("gin-config", ()),
 }

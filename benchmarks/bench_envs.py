@@ -9,7 +9,8 @@ how many times as fast as SyncVectorEnv they are. One step is one environment st
 - raw: one environment in a loop, the floor of one core; sync, async: Gymnasium's vectorizers
 - alf: FastParallelEnvironment. Of Pong: preprocessing in Python, as the former have it
 - ale, alf-ale (Pong): ALE's native batch, alone and as suite_ale.load makes it
-- sb3 (SubprocVecEnv), torchrl (ParallelEnv, two workers): with --with-peers, where they are installed
+- sb3 (SubprocVecEnv), torchrl (ParallelEnv, two workers), pufferlib (Multiprocessing, one worker): with --with-peers,
+  where they are installed
 - envpool, alf-envpool: EnvPool alone and as suite_envpool.load makes it, likewise
 
 Further ones show what placement decides between: alf-main (no workers), alf-1 (one worker and the main process), alf-2w
@@ -138,7 +139,8 @@ def main() -> None:
     torch.set_num_threads(1)
     rounds = min(args.rounds, 3) if args.quick else args.rounds
     peers, left_out = _rounds.find_servers(
-        args, "serve_envs.py", "sb3", "torchrl", "envpool", "alf-envpool@envpool", has_alf=("alf-envpool", ))
+        args, "serve_envs.py", "sb3", "torchrl", "pufferlib", "envpool", "alf-envpool@envpool",
+        has_alf=("alf-envpool", ))
     rows: list[dict] = []
     with peers:
         for cell in (args.cells or (QUICK_CELLS if args.quick else CELLS)).split(","):

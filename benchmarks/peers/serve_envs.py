@@ -10,8 +10,8 @@ def open_case(candidate: str, case: str) -> _server.Opened:
     """Return how to measure a case such as ``"CartPole-v1 x 8"``.
 
     Args:
-        candidate: ``"sb3"`` (SubprocVecEnv), ``"torchrl"`` (ParallelEnv of two workers), ``"envpool"``, or
-            ``"alf-envpool"`` (EnvPool through our adapter).
+        candidate: ``"sb3"`` (SubprocVecEnv), ``"torchrl"`` (ParallelEnv of two workers), ``"pufferlib"``
+            (Multiprocessing with one worker), ``"envpool"``, or ``"alf-envpool"`` (EnvPool through our adapter).
         case: environment and number.
     """
     name, num_envs = _envs.parse(case)
@@ -25,6 +25,8 @@ def open_case(candidate: str, case: str) -> _server.Opened:
         env = SubprocVecEnv([make] * num_envs, start_method="fork")
         env.reset()
         return _envs.rate(lambda i: env.step(actions[i & 63]), num_envs), env.close, ""
+    if candidate == "pufferlib":
+        return _pufferlib(make, actions, num_envs)
     return _torchrl(make, actions, num_envs)
 
 
@@ -48,6 +50,23 @@ def _envpool(candidate: str, name: str, num_envs: int) -> _server.Opened:
     alf_env.seed(0)
     alf_env.reset()
     return _envs.rate(lambda i: alf_env.step(tensors[i & 63]), num_envs), alf_env.close, ""
+
+
+def _pufferlib(make, actions, num_envs: int) -> _server.Opened:
+    """Return how to measure PufferLib, whose workers spin while nobody asks them: they live for one measurement."""
+    from pufferlib import emulation, vector
+
+    def measure(seconds: float) -> float:
+        env = vector.make(lambda *_, **__: emulation.GymnasiumPufferEnv(env_creator=make),
+                          backend=vector.Multiprocessing, num_envs=num_envs, num_workers=1, batch_size=num_envs,
+                          overwork=True)
+        env.reset(seed=0)
+        try:
+            return _envs.rate(lambda i: env.step(actions[i & 63]), num_envs)(seconds)
+        finally:
+            env.close()
+
+    return measure, lambda: None, ""
 
 
 def _torchrl(make, actions, num_envs: int) -> _server.Opened:

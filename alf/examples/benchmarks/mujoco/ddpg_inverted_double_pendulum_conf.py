@@ -28,5 +28,5 @@ alf.config(
     initial_collect_steps=1000,
     replay_buffer_length=100000,
     mini_batch_size=256,
-    num_iterations=20000,
+    num_iterations=40000,
     summary_interval=200)

@@ -27,5 +27,5 @@ alf.config(
     'TrainerConfig',
     initial_collect_steps=1000,
     replay_buffer_length=100000,
-    num_iterations=20000,
+    num_iterations=40000,
     summary_interval=200)

@@ -1,8 +1,9 @@
 """TD3 on InvertedDoublePendulum-v5, a small MuJoCo task.
 
 Launch: python -m alf.bin.train --conf benchmarks/mujoco/td3_inverted_double_pendulum_conf.py --root_dir /tmp/td3_double
-Result: mean return over 10 training episodes 4050 after 20k environment steps, and rising (1 seed).
-Cost: 330 s for 20k steps on one core of a busy machine.
+Result: mean return over 10 training episodes 9000 after 25k environment steps, 9343 and 9332 after 39k (2 seeds); the
+policy without exploration 9359 and 9322.
+Cost: 165 s for 39k steps on one core, with TrainerConfig.compile="default".
 """
 
 import alf
@@ -28,5 +29,5 @@ alf.config(
     initial_collect_steps=1000,
     replay_buffer_length=100000,
     mini_batch_size=256,
-    num_iterations=20000,
+    num_iterations=40000,
     summary_interval=200)

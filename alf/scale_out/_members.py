@@ -56,14 +56,15 @@ class Members(abc.ABC):
         }
 
     def _console(self, rank: int) -> str:
-        """Return the file to which a process prints; its folder is made.
+        """Return the file to which a process prints; it is made if it is not there.
 
         Raises:
-            RunDirectoryError: if it cannot be.
+            RunDirectoryError: if it cannot be written.
         """
         path = os.path.join(process_dir(self._root_dir, rank), "console.log")
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
+            open(path, "ab").close()
         except OSError as error:
             raise RunDirectoryError(f"{path}: cannot be written: {error}. Choose another --root_dir.") from None
         return path
@@ -121,13 +122,11 @@ class LocalMembers(Members):
         self._processes: List[subprocess.Popen] = []
 
     def __enter__(self):
-        with _shared_memory(self.num_processes) as descriptors:
-            for rank in range(self.num_processes):
-                if rank == 0:
-                    self._start(rank, None, descriptors)
-                    continue
-                with open(self._console(rank), "ab") as output:
-                    self._start(rank, output, descriptors)
+        with contextlib.ExitStack() as stack:
+            descriptors = stack.enter_context(_shared_memory(self.num_processes))
+            consoles = [stack.enter_context(open(self._console(rank), "ab")) for rank in range(1, self.num_processes)]
+            for rank, output in enumerate([None, *consoles]):
+                self._start(rank, output, descriptors)
         return self
 
     def _start(self, rank: int, output, descriptors: List[int]) -> None:

@@ -135,7 +135,7 @@ class _RayMembers(Members):
         self.num_processes = len(places)
         token_file, token = os.path.join(self._root_dir, _TOKEN_FILE), uuid.uuid4().hex
         console = self._console(0)
-        self._num_bytes_told = os.path.getsize(console) if os.path.exists(console) else 0
+        self._num_bytes_told = os.path.getsize(console)
         with open(token_file, "w", encoding="utf-8") as file:
             file.write(token)
         for rank, place in enumerate(places):

@@ -1,8 +1,9 @@
 """DDPG on InvertedDoublePendulum-v5, a small MuJoCo task.
 
 Launch: python -m alf.bin.train --conf benchmarks/mujoco/ddpg_inverted_double_pendulum_conf.py --root_dir /tmp/ddpg
-Result: not learned: mean return over 10 training episodes 25 after 16k environment steps (1 seed).
-Cost: 340 s on one core of a busy machine.
+Result: one of two seeds learns: the policy without exploration has 22 after 32k environment steps and 9277 of at most
+9360 after 38k; training episodes, whose noise makes the poles fall, 20 and 208.
+Cost: 160 s on one core, with TrainerConfig.compile="default".
 """
 
 import alf

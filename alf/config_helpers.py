@@ -22,8 +22,7 @@ from alf.utils.per_process_context import PerProcessContext
 __all__ = [
     "adjust_config_by_multi_process_divider", "close_env", "environment_made_by", "get_action_spec",
     "get_data_transformer", "get_env", "get_observation_spec", "get_raw_observation_spec", "get_reward_spec",
-    "parse_config", "random_seed", "share_of_process", "use_env",
-    "use_random_seed"
+    "parse_config", "random_seed", "share_of_process", "use_env", "use_random_seed"
 ]
 
 _data_transformer = None

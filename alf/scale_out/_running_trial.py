@@ -8,8 +8,8 @@ from typing import Iterator, Optional, Tuple
 from alf.scale_out._trial_process import CpuSeconds, Idleness, TrialProcess
 from alf.scale_out._trial_records import told_exit
 from alf.scale_out.search_space import Trial
+from alf.trainers._signals import EXIT_CODES
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}  # of a process that was asked to leave
 _STACKS_SECONDS = 1.0  # to write stacks after SIGUSR1
 
 

@@ -21,11 +21,12 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence
 from absl import logging
 
 from alf.scale_out import _sweep_report, _trial_records
-from alf.scale_out._running_trial import EXIT_CODES, Limits, RunningTrial
+from alf.scale_out._running_trial import Limits, RunningTrial
 from alf.scale_out._trial_process import TrialProcess, read_sessions
 from alf.scale_out._trial_records import CONSOLE_FILE, Record
 from alf.scale_out.search_space import SearchSpace, Trial
 from alf.trainers._progress_view import ProgressView, told_duration, told_number
+from alf.trainers._signals import EXIT_CODES
 
 _POLL_SECONDS = 0.1
 _ASK_FOR_GPUS = "import torch; print(torch.cuda.device_count())"

@@ -10,7 +10,7 @@ from typing import Optional
 
 from absl import logging
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}  # of a process that was asked to leave
 
 
 _PR_SET_PDEATHSIG = 1

@@ -29,7 +29,6 @@ from alf.trainers.evaluator import Evaluator, SyncEvaluator, create_eval_environ
 from alf.utils import common, profiling
 from alf.utils.checkpoint_utils import Checkpointer, CheckpointError, Snapshot
 from alf.utils.finite import check_parameters
-from alf.utils.per_process_context import PerProcessContext
 from alf.utils.summary_utils import record_time
 
 # A run of days with the default of ten checkpoints would lose hours to a crash.
@@ -521,8 +520,6 @@ def _divide_among_processes(config: TrainerConfig) -> None:
 
     The limit of environment steps stays: those of all processes are counted.
     """
-    if PerProcessContext().num_processes == 1:
-        return
     for name in ("mini_batch_size", "initial_collect_steps"):
         if getattr(config, name):
             setattr(config, name, share_of_process(f"TrainerConfig.{name}", getattr(config, name)))

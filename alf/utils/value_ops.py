@@ -15,6 +15,7 @@ from torch import Tensor
 import alf.summary as summary
 from alf.data_structures import StepType
 from alf.utils import dist_utils
+from alf.utils.recording import is_recording
 
 _LAST = int(StepType.LAST)
 _NUMPY_DTYPES = (torch.float32, torch.float64)
@@ -132,11 +133,11 @@ def _arrays(rewards: Tensor, values: Tensor, step_types: Tensor, discounts: Tens
     its arrays.
 
     On CPU the recursion runs in NumPy, whose calls cost a third of PyTorch's on small arrays, unless
-    gradients are wanted.
+    gradients are wanted or the operations are being recorded.
     """
     tensors = (rewards, values, discounts)
     needs_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    if needs_grad or any(not t.is_cpu or t.dtype not in _NUMPY_DTYPES for t in tensors):
+    if needs_grad or is_recording() or any(not t.is_cpu or t.dtype not in _NUMPY_DTYPES for t in tensors):
         xp, is_last = torch, step_types[:-1] == _LAST
     else:
         xp, is_last = np, step_types.numpy()[:-1] == _LAST

@@ -7,6 +7,7 @@ import copy
 import functools
 import logging
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,10 +19,12 @@ from alf.algorithms.actor_critic_algorithm import ActorCriticAlgorithm
 from alf.algorithms.agent import Agent
 from alf.algorithms.algorithm import Algorithm
 from alf.algorithms.config import COMPILE_MODES
+from alf.algorithms.ddpg_algorithm import DdpgAlgorithm
 from alf.algorithms.entropy_target_algorithm import EntropyTargetAlgorithm
 from alf.algorithms.ppo_algorithm import PPOAlgorithm
 from alf.algorithms.ppo_loss import PPOLoss
 from alf.algorithms.td3_algorithm import Td3Algorithm
+from alf.algorithms.td_loss import TDLoss
 from alf.networks import ActorNetwork, CriticNetwork
 from alf.optimizers import SGD, Adam
 from alf.tensor_specs import BoundedTensorSpec
@@ -118,6 +121,27 @@ def test_updates_of_td3_that_train_the_actor_and_others_have_their_own_graphs(sc
     assert len(algorithm._learner.compiled_update._plans) == 2
 
 
+@pytest.mark.parametrize("td_lambda", [0.0, 0.9, 1.0])
+def test_targets_over_sequences_are_those_of_each_batch(scripted_env, make_config, td_lambda):
+    results = []
+    for mode in (None, "trace"):
+        torch.manual_seed(0)
+        env = scripted_env(action_spec=CONTINUOUS)
+        algorithm = DdpgAlgorithm(
+            env.observation_spec(), env.action_spec(), env=env,
+            actor_network_ctor=functools.partial(ActorNetwork, fc_layer_params=(8, )),
+            critic_network_ctor=functools.partial(CriticNetwork, joint_fc_layer_params=(8, )),
+            critic_loss_ctor=functools.partial(TDLoss, td_lambda=td_lambda),
+            actor_optimizer=SGD(lr=1e-2), critic_optimizer=SGD(lr=1e-2),
+            config=make_config(unroll_length=6, mini_batch_length=4, mini_batch_size=8, num_updates_per_train_iter=2,
+                               replay_buffer_length=30, whole_replay_buffer_training=False, clear_replay_buffer=False,
+                               compile=mode))
+        results.append(train(algorithm, num_iterations=4))
+    # Without a trace NumPy adds the returns up, which rounds otherwise.
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-6)
+    assert td_lambda or all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
 def test_a_run_that_goes_on_from_a_checkpoint_is_the_same(make):
     whole = make()
     train(whole, 2)
@@ -197,6 +221,30 @@ class Looking(PPOAlgorithm):
         return loss_info._replace(loss=loss_info.loss * (2 if loss_info.loss.sum() > 0 else 1))
 
 
+class AskingNumpy(PPOAlgorithm):
+
+    def update_kind(self):
+        return ()
+
+    def calc_loss(self, info):
+        loss_info = super().calc_loss(info)
+        return loss_info._replace(loss=loss_info.loss * self._number_of(loss_info.loss.detach()))
+
+    @staticmethod
+    def _number_of(loss):
+        return torch.from_numpy(loss.numpy() + 1)
+
+
+class AskingNumpyForAnArray(AskingNumpy):
+    update_kind = AskingNumpy.update_kind
+    _number_of = staticmethod(lambda loss: float(np.asarray(loss).sum()))
+
+
+class AskingForAList(AskingNumpy):
+    update_kind = AskingNumpy.update_kind
+    _number_of = staticmethod(lambda loss: torch.tensor(loss.tolist()))
+
+
 class ReadingProgress(PPOAlgorithm):
 
     def update_kind(self):
@@ -211,6 +259,9 @@ class ReadingProgress(PPOAlgorithm):
     (Inheriting, "does not say that its updates can be.*update_kind"),
     (Counting, "each update changes the attribute _num_losses of the root"),
     (Looking, "its Python depends on numbers in tensors"),
+    (AskingNumpy, r"it calls numpy\(\) of a tensor"),
+    (AskingNumpyForAnArray, r"it calls __array__\(\) of a tensor"),
+    (AskingForAList, r"it calls tolist\(\) of a tensor"),
     (ReadingProgress, "it reads the progress of training as a number.*read_scheduler"),
 ])
 def test_updates_whose_python_matters_are_refused(make, cls, told):

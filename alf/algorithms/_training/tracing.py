@@ -6,8 +6,10 @@ from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
 
 from alf import progress
+from alf.utils.recording import recording
 from alf.utils.schedulers import scheduler_reader
 
 _FILLERS = {
@@ -21,8 +23,21 @@ _PROGRESS_IS_READ = ("it reads the progress of training as a number, which a tra
                      "scheduler with alf.utils.schedulers.read_scheduler")
 
 
+_LEAVES_PYTORCH = (torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist)
+
+
 class TracingError(RuntimeError):
     """Something in an update cannot be traced."""
+
+
+class _InsidePyTorch(TorchFunctionMode):
+    """Mode in which taking numbers out of tensors is an error: a trace would not see what becomes of them."""
+
+    def __torch_function__(self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: Any = None) -> Any:
+        if function in _LEAVES_PYTORCH:
+            raise TracingError(f"it calls {function.__name__}() of a tensor, and a trace would keep these "
+                               "numbers. Compute with tensors where alf.utils.recording.is_recording()")
+        return function(*args, **(kwargs or {}))
 
 
 class StateTensors:
@@ -92,7 +107,8 @@ class Trace:
             TracingError: if the function's Python depends on numbers in tensors.
         """
         try:
-            self.graph = make_fx(lambda *args: tuple(function(*args)), tracing_mode="real")(*inputs)
+            with recording(), _InsidePyTorch():
+                self.graph = make_fx(lambda *args: tuple(function(*args)), tracing_mode="real")(*inputs)
         except RuntimeError as error:
             if str(error) == _PROGRESS_IS_READ:
                 raise TracingError(str(error)) from error

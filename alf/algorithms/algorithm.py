@@ -458,6 +458,16 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         """
         raise NotImplementedError("its class does not define update_kind()")
 
+    @property
+    def updates_can_be_compiled(self) -> bool:
+        """Whether ``TrainerConfig.compile`` may be set: it can be done for each algorithm of the tree."""
+        from alf.algorithms._training.compiled_update import CompileError, compilable_members  # takes a second
+        try:
+            compilable_members(self)
+        except CompileError:
+            return False
+        return True
+
     def train_from_unroll(self, experience: Experience, train_info: Nest) -> int:
         """Update once from the graph of an unroll.
 

@@ -126,7 +126,7 @@ class _Tried(RLTrainer):
         self._has_evaluation, config.evaluate = config.evaluate, False
         super().__init__(config)
         self._view = ProgressView(io.StringIO())
-        self._profile = RunProfile(config, self._env.batch_size, seconds=_MEASURED_SECONDS)
+        self._profile = RunProfile(config, self._algorithm, self._env.batch_size, seconds=_MEASURED_SECONDS)
         self._deadline = time.monotonic() + deadline_seconds
         self._written_before = (0, 0)
         self.told: List[str] = []  # what the run would take

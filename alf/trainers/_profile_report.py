@@ -4,15 +4,17 @@ from typing import Dict, NamedTuple, Tuple
 
 import torch
 
+from alf.algorithms.algorithm import Algorithm
 from alf.algorithms.config import TrainerConfig
 from alf.utils import profiling
+from alf.utils.per_process_context import PerProcessContext
 from alf.utils.profiling import Phase
 
 _ADVICE = {
     profiling.ENVIRONMENT:
         "Step more environments at once (create_environment.num_parallel_environments={num_environments}), so that one "
         "call does more; on more cores (create_environment.num_workers). Use an environment with a native batch where "
-        "there is one. Off-policy: act in a process of its own (TrainerConfig.async_unroll).",
+        "there is one.{acting_apart}",
     profiling.POLICY:
         "Step more environments at once (create_environment.num_parallel_environments={num_environments}): a policy "
         "call costs nearly the same for more rows. Use smaller networks for acting.",
@@ -23,28 +25,24 @@ _ADVICE = {
         "Store less: smaller observations (uint8 rather than float for images, frames stacked by a data transformer), "
         "and rollout_info without what training does not read.",
     profiling.SAMPLING:
-        "Take fewer, larger mini batches (TrainerConfig.mini_batch_size={mini_batch_size}), store smaller "
-        "observations, and leave out data transformers that are not needed.",
+        "{fewer_batches}Store smaller observations, and leave out data transformers that are not needed.",
     profiling.UPDATE:
-        "{compiling}Make fewer or smaller updates (TrainerConfig.num_updates_per_train_iter="
-        "{num_updates_per_train_iter}, mini_batch_size={mini_batch_size}). Try another number of threads: this run has "
-        "--num_threads={num_threads}; one is quickest for small networks, more for wide ones and images. Large "
-        "networks need a GPU.",
+        "{compiling}{fewer_updates} Try another number of threads: this run has --num_threads={num_threads}; one is "
+        "quickest for small networks, more for wide ones and images. Large networks need a GPU.",
     profiling.SUMMARIES:
         "Record less often (TrainerConfig.summary_interval={summary_interval}), and less (debug_summaries, "
         "summarize_grads_and_vars, summarize_action_distributions).",
     profiling.CHECKPOINT:
-        "Save less often (TrainerConfig.num_checkpoints={num_checkpoints}), or without the replay buffer "
-        "(ReplayBuffer.enable_checkpoint).",
+        "Save less often (TrainerConfig.num_checkpoints={num_checkpoints}){without_replay}.",
     profiling.EVALUATION:
         "Evaluate less often (TrainerConfig.eval_interval={eval_interval}), with fewer episodes "
-        "(num_eval_episodes={num_eval_episodes}), or in a process of its own (async_eval=True).",
+        "(num_eval_episodes={num_eval_episodes}){evaluating_apart}.",
     profiling.WAITING:
         "Training waits for the process that unrolls, which is slower: give it more environments, or make more updates "
-        "of its steps (TrainerConfig.num_updates_per_train_iter={num_updates_per_train_iter}).",
+        "of its steps ({num_updates}).",
     profiling.OTHER:
-        "This is the loop itself: iterations are short. Let one do more (TrainerConfig.unroll_length={unroll_length}, "
-        "num_updates_per_train_iter={num_updates_per_train_iter}).",
+        "This is the loop itself: iterations are short. Let one do more (TrainerConfig.unroll_length={unroll_length}"
+        "{and_num_updates}).",
 }
 
 
@@ -53,6 +51,7 @@ class ProfileResult(NamedTuple):
     first_iteration: int
     num_iterations: int
     env_steps: int
+    num_updates: int
     seconds: float
     phases: Dict[str, Phase]  # the largest first; their seconds add up to `seconds`
     beside: Dict[str, float]  # seconds of phases in other threads
@@ -87,28 +86,58 @@ def _figures(seconds: float, result: ProfileResult) -> Tuple[str, str, str]:
     return (f"{seconds:.3f}", f"{100 * seconds / result.seconds:.1f} %", f"{1e3 * seconds / result.num_iterations:.3f}")
 
 
-def told_bottleneck(result: ProfileResult, config: TrainerConfig, num_environments: int) -> str:
+def told_bottleneck(result: ProfileResult, config: TrainerConfig, algorithm: Algorithm, num_environments: int) -> str:
     """Return the largest phase of a run, and what helps against it.
 
     Args:
         result: what was measured.
         config: the settings of the run.
+        algorithm: its root algorithm.
         num_environments: that the run has.
     """
     name = result.bottleneck
     share = 100 * result.phases[name].seconds / result.seconds
-    return f"bottleneck: {name}, {share:.0f} %. {advice(name, config, num_environments)}"
+    return f"bottleneck: {name}, {share:.0f} %. {advice(name, config, algorithm, num_environments)}"
 
 
-def advice(phase: str, config: TrainerConfig, num_environments: int) -> str:
-    """Return what makes a phase quicker, with the values that the run has.
+def advice(phase: str, config: TrainerConfig, algorithm: Algorithm, num_environments: int) -> str:
+    """Return what makes a phase quicker and is possible with this algorithm, with the values that the run has.
 
     Args:
         phase: name of a phase; of one that a user made, little is known.
         config: the settings of the run.
+        algorithm: its root algorithm.
         num_environments: that the run has.
     """
     known = _ADVICE.get(phase, "This is a scope of your own: look into it with TrainerConfig.profiling=True.")
-    compiling = 'Compile updates (TrainerConfig.compile="default"). ' if config.compile is None else ""
     return known.format(**vars(config), num_environments=num_environments, num_threads=torch.get_num_threads(),
-                        compiling=compiling)
+                        **_possible(config, algorithm))
+
+
+def _possible(config: TrainerConfig, algorithm: Algorithm) -> Dict[str, str]:
+    """Return the parts of advice that depend on what the algorithm learns from, by their names in ``_ADVICE``."""
+    parts = dict.fromkeys(("acting_apart", "fewer_batches", "compiling", "without_replay", "and_num_updates",
+                           "num_updates"), "")
+    parts["evaluating_apart"] = "" if config.async_eval else ", or in a process of its own (async_eval=True)"
+    if algorithm.on_policy:
+        parts["fewer_updates"] = ("Make fewer updates, of more steps each: there is one for each unroll "
+                                  f"(TrainerConfig.unroll_length={config.unroll_length}). Use smaller networks.")
+        return parts
+    name = "num_updates_per_train_iter" if config.replay_ratio is None else "replay_ratio"
+    num_updates = f"{name}={getattr(config, name)}"
+    parts.update(num_updates=f"TrainerConfig.{num_updates}", and_num_updates=f", {num_updates}")
+    if config.whole_replay_buffer_training:
+        parts["fewer_updates"] = (f"Make fewer, larger updates (TrainerConfig.{num_updates}, "
+                                  f"mini_batch_size={config.mini_batch_size}).")
+    else:
+        parts["fewer_updates"] = (f"Make fewer or smaller updates (TrainerConfig.{num_updates}, "
+                                  f"mini_batch_size={config.mini_batch_size}).")
+        parts["fewer_batches"] = (f"Take fewer, larger mini batches (TrainerConfig.{num_updates}, "
+                                  f"mini_batch_size={config.mini_batch_size}). ")
+    if not config.keeps_last_unroll:
+        parts["without_replay"] = ", or without the replay buffer (ReplayBuffer.enable_checkpoint)"
+    if not (config.async_unroll or PerProcessContext().is_distributed):
+        parts["acting_apart"] = " Act in a process of its own (TrainerConfig.async_unroll=True)."
+    if config.compile is None and config.offline_buffer_dir is None and algorithm.updates_can_be_compiled:
+        parts["compiling"] = 'Compile updates (TrainerConfig.compile="default"). '
+    return parts

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 
+from alf.algorithms.algorithm import Algorithm
 from alf.algorithms.config import TrainerConfig
 from alf.trainers._profile_report import ProfileResult, told_bottleneck, told_profile
 from alf.utils import profiling
@@ -22,6 +23,7 @@ class RunProfile:
 
     Args:
         config: the settings of the run.
+        algorithm: its root algorithm.
         num_environments: that it has.
         num_iterations: to measure; None: those of ``seconds``, at least 20 unless that takes six times as long.
         directory: where to write; made if it does not exist. None: nothing is written.
@@ -29,10 +31,11 @@ class RunProfile:
         seconds: how long to measure, if ``num_iterations`` is None.
     """
 
-    def __init__(self, config: TrainerConfig, num_environments: int, num_iterations: Optional[int] = None,
-                 directory: Optional[str] = None, tell: Callable[[str], None] = print,
-                 seconds: float = 10.0):
+    def __init__(self, config: TrainerConfig, algorithm: Algorithm, num_environments: int,
+                 num_iterations: Optional[int] = None, directory: Optional[str] = None,
+                 tell: Callable[[str], None] = print, seconds: float = 10.0):
         self._config = config
+        self._algorithm = algorithm
         self._num_environments = num_environments
         self._num_iterations = num_iterations
         self._seconds = seconds
@@ -57,7 +60,7 @@ class RunProfile:
         self._profiler.start()
 
     def count_iteration(self, iterations: int, env_steps: int) -> None:
-        """Tell that an iteration has ended, evaluation and checkpoint with it.
+        """Tell that an iteration has ended, evaluation with it; a checkpoint of it counts for the next one.
 
         Args:
             iterations: of the run, until now.
@@ -80,9 +83,8 @@ class RunProfile:
             self._finish()
 
     def _warm_up(self, iterations: int, env_steps: int) -> None:
-        update = self._profiler.phases.get(profiling.UPDATE)
-        if update is not None and update.calls > self._num_updates:
-            self._num_updates = update.calls
+        if self._profiler.num_updates > self._num_updates:
+            self._num_updates = self._profiler.num_updates
             self._num_warm += 1
         if self._num_warm >= _WARM_UP_UPDATES:
             self._began_at = (iterations, env_steps, time.monotonic())
@@ -90,7 +92,7 @@ class RunProfile:
 
     def close(self) -> None:
         """End, if the run does before enough is measured: what there is is written and told."""
-        if self.is_over:
+        if profiling.active() is not self._profiler:  # it has ended already, or never begun
             return
         if self._began_at is None or self._latest[0] == self._began_at[0]:
             profiling.activate(None)
@@ -109,10 +111,11 @@ class RunProfile:
             num_iterations=self._latest[0] - first,
             env_steps=self._latest[1] - env_steps,
             seconds=self._profiler.seconds,
+            num_updates=self._profiler.num_updates,
             phases=dict(phases),
             beside=self._profiler.beside())
         text = "\n".join([told_profile(self.result), *self._remarks(),
-                          told_bottleneck(self.result, self._config, self._num_environments)])
+                          told_bottleneck(self.result, self._config, self._algorithm, self._num_environments)])
         if self._directory is not None:
             text += f"\nwritten to {self._directory}; open trace.json in https://ui.perfetto.dev or chrome://tracing"
             self._write(text)
@@ -121,6 +124,9 @@ class RunProfile:
     def _remarks(self) -> List[str]:
         """Return what to know about the figures."""
         config, remarks = self._config, []
+        if self.result.num_updates == 0:
+            remarks.append("no update was made in these iterations: what is told is how collecting goes. Measure more "
+                           "of them (--profile=N)")
         if config.async_unroll:
             remarks.append("not seen: what the process that unrolls does (TrainerConfig.async_unroll); 'waiting' is "
                            "how long training waited for it")

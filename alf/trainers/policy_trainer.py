@@ -136,7 +136,7 @@ class Trainer(abc.ABC):
         Args:
             num_iterations: to measure after a warm-up; None: those of about ten seconds.
         """
-        self._profile = RunProfile(self._config, get_env().batch_size, num_iterations,
+        self._profile = RunProfile(self._config, self._algorithm, get_env().batch_size, num_iterations,
                                    os.path.join(self._config.root_dir, "profile"), self._view.tell)
 
     def train(self) -> None:
@@ -217,14 +217,16 @@ class Trainer(abc.ABC):
                     leave=signals.leave_code))
                 with profiling.scope("summaries"):
                     self._view.update(self.progress(), self._shown_values, self._progress.env_steps)
+                if self._profile is not None:
+                    self._profile.count_iteration(self._progress.iterations, self._progress.env_steps)
+                    if wishes.leave or self.progress() >= 1.0:
+                        self._profile.close()  # the checkpoint that ends a run is there however quick it is
                 if wishes.leave:
                     signals.stop_clock()
                 if self.progress() >= next_checkpoint or any(wishes):
                     with profiling.scope("checkpoint"):
                         self._save_checkpoint(told=wishes.checkpoint or wishes.leave > 0)
                     next_checkpoint = self._next_checkpoint_progress()
-                if self._profile is not None:
-                    self._profile.count_iteration(self._progress.iterations, self._progress.env_steps)
                 if wishes.leave:
                     raise LeaveRequested(wishes.leave)
         self._view.update(1.0, self._shown_values, self._progress.env_steps, final=True)

@@ -90,6 +90,7 @@ class Profiler:
         self.phases: Dict[str, Phase] = {OTHER: Phase()}
         self.events: List[Event] = []
         self.num_lost_events = 0
+        self.num_updates = 0  # steps of the optimizers, all together
         self.began = self.ended = now
         self._counted_until = now  # everything before belongs to a phase
 
@@ -187,6 +188,12 @@ def activate(profiler: Optional[Profiler]) -> None:
     """Let scopes tell ``profiler`` from now on; None: nobody."""
     global _active
     _active = profiler
+
+
+def count_update() -> None:
+    """Tell the profiler, if there is one, that all optimizers have made a step."""
+    if _active is not None:
+        _active.num_updates += 1
 
 
 @contextlib.contextmanager

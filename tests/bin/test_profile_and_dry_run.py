@@ -75,6 +75,18 @@ def test_profile_of_a_run_whose_unroll_is_in_another_process_says_what_is_not_se
     assert told["phases"]["waiting"]["calls"] == 3 and "environment" not in told["phases"]
 
 
+def test_profile_begins_when_updates_do_and_leaves_out_the_checkpoint_that_ends_the_run(commands, tmp_path, sac_conf):
+    done = commands.run("train", "--conf", sac_conf, "--profile", "--root_dir", tmp_path / "run", "--conf_param",
+                        "TrainerConfig.initial_collect_steps=80", "--conf_param", "TrainerConfig.num_checkpoints=1",
+                        *iterations(30))
+    assert done.code == 0, done.stderr
+    told = json.loads((tmp_path / "run" / "profile" / "profile.json").read_text())
+    assert told["first_iteration"] >= 80 // 4 + 3
+    # The loop of the run is left after the last iteration.
+    assert told["num_updates"] == told["num_iterations"] == 30 - told["first_iteration"] + 1
+    assert "checkpoint" not in told["phases"]
+
+
 def test_profile_needs_no_number_and_takes_it_only_with_an_equals_sign(commands, tmp_path):
     done = commands.run("train", "--profile", "--conf", CONF, "--root_dir", tmp_path)
     assert done.code == 0, done.stderr

@@ -50,11 +50,7 @@ class CompiledUpdate:
         self._mode = mode
         self._precision = precision
         self._parameters = list(parameters)
-        if algorithm.on_policy:
-            raise CompileError(_refusal(algorithm, "it learns from the graph of its unroll, which plain PyTorch makes"))
-        self._members = [module for module in algorithm.modules() if is_algorithm(module)]
-        for member in self._members:
-            _check(member, mode)
+        self._members = compilable_members(algorithm)
         if mode != "trace" and _are_on_cpu(self._parameters):
             _check_compiler(mode)
         self._state = StateTensors(algorithm)
@@ -239,6 +235,20 @@ class _Plan:
                 'alf.config("TrainerConfig", compile=None), or "trace" to see whether generated code is the cause.')
 
 
+def compilable_members(algorithm: nn.Module) -> List[nn.Module]:
+    """Return the algorithms of a tree, the root with them.
+
+    Raises:
+        CompileError: if the updates of one of them cannot be compiled.
+    """
+    if algorithm.on_policy:
+        raise CompileError(_refusal(algorithm, "it learns from the graph of its unroll, which plain PyTorch makes"))
+    members = [module for module in algorithm.modules() if is_algorithm(module)]
+    for member in members:
+        _check(member)
+    return members
+
+
 def _separate(gradients: List[torch.Tensor]) -> List[torch.Tensor]:
     """Return contiguous gradients, no two of which are the same tensor: an optimizer may change them in place."""
     seen, separate = set(), []
@@ -253,7 +263,7 @@ def _are_on_cpu(parameters: Sequence[nn.Parameter]) -> bool:
     return all(p.is_cpu for p in parameters)
 
 
-def _check(member: nn.Module, mode: str) -> None:
+def _check(member: nn.Module) -> None:
     if "update_kind" not in vars(type(member)):
         raise CompileError(_refusal(member, "its class does not say that its updates can be. If train step and loss "
                                     "are nothing but tensor operations, define update_kind() in the class, as the "

@@ -7,6 +7,7 @@ import torch
 from alf.algorithms._training.finite_guard import FiniteGuard
 from alf.algorithms._training.loss_scaler import LossScaler
 from alf.data_structures import LossInfo
+from alf.utils import profiling
 from alf.utils.distributed import GradientAverager
 
 
@@ -92,6 +93,7 @@ def step_optimizers(loss: torch.Tensor, optimizers: List[torch.optim.Optimizer],
         return False
     for optimizer in optimizers:
         optimizer.step()
+    profiling.count_update()
     return True
 
 

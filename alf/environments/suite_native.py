@@ -113,7 +113,10 @@ def _read(env: AlfEnvironment) -> Plan:
     if type(wrapper) is TimeLimit:
         max_episode_steps, wrapper = wrapper.duration, wrapper.wrapped_env()
     if type(wrapper) is not AlfGymWrapper:
-        raise NoNativeBatchError(f"it cannot do what the wrapper {type(wrapper).__name__} does")
+        raise NoNativeBatchError(
+            f"it cannot do what the wrapper {type(wrapper).__name__} does. To get one, leave that out of "
+            "alf_env_wrappers; what wraps whole batches may go into create_environment.batched_wrappers"
+        )
     gym_env = wrapper.gym
     original = gym_env.unwrapped
     if type(original) not in _NAMES:
@@ -129,7 +132,10 @@ def _read(env: AlfEnvironment) -> Plan:
         layers.append(type(gym_env))
         gym_env = gym_env.env
     if layers != usual:
-        raise NoNativeBatchError(f"it cannot do what the wrappers {[layer.__name__ for layer in layers]} do")
+        raise NoNativeBatchError(
+            f"it cannot do what the wrappers {[layer.__name__ for layer in layers]} do, usual are "
+            f"{[layer.__name__ for layer in usual]}. To get one, leave the others out of gym_env_wrappers"
+        )
     if _constants(original) != _constants(type(original)()):
         raise NoNativeBatchError(f"the constants of {type(original).__name__} are not the usual ones")
     if not wrapper.auto_reset or env.env_info_spec() != {}:

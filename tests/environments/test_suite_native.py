@@ -93,10 +93,10 @@ def test_it_is_picked_and_told(create, told):
     (dict(parallel_environment_ctor=functools.partial(FastParallelEnvironment, num_workers=0)),
      "parallel_environment_ctor is set"),
     (dict(env_load_fn=functools.partial(suite_gym.load, alf_env_wrappers=[NonEpisodicAgent])),
-     "cannot do what the wrapper NonEpisodicAgent does"),
+     "cannot do what the wrapper NonEpisodicAgent does. To get one, leave that out of alf_env_wrappers"),
     (dict(env_load_fn=functools.partial(suite_gym.load, gym_env_wrappers=[
         functools.partial(gymnasium.wrappers.ClipReward, max_reward=0.5)])),
-     r"cannot do what the wrappers \['ClipReward'\] do"),
+     r"cannot do what the wrappers \['ClipReward'\] do.* To get one, leave the others out of gym_env_wrappers"),
     (dict(env_load_fn=lambda name, env_id: suite_gym.load(name, env_id)), "env_load_fn is not suite_gym.load"),
 ])
 def test_what_it_cannot_do_is_left_to_gymnasium(create, told, options, reason):

@@ -17,6 +17,7 @@ from alf.algorithms.algorithm import Algorithm
 from alf.algorithms.config import TrainerConfig
 from alf.data_structures import Experience, TimeStep
 from alf.nest import Nest, map_structure
+from alf.nest.utils import convert_device
 from alf.utils import common, profiling
 
 _POLL_SECONDS = 0.2
@@ -156,6 +157,8 @@ class AsyncUnroller:
             while not self._queue.wait(num_steps + num_look_ahead, _POLL_SECONDS):
                 self._check_alive()
         experience, inputs, version = self._queue.take(num_steps, num_look_ahead)
+        if torch.get_default_device().type != "cpu":
+            experience, inputs = convert_device((experience, inputs))
         if not self._started.is_transformed:
             inputs = experience.time_step
         if summary.should_record_summaries():

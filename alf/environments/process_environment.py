@@ -15,6 +15,7 @@ import torch
 
 import alf.nest as nest
 import alf.progress as progress
+from alf.device_ctx import set_default_device
 from alf.environments._pool._errors import Failure, WorkerDiedError, exit_reason
 from alf.environments._pool._processes import SLICE_SECONDS
 from alf.environments._pool._segment import Specs
@@ -308,6 +309,7 @@ def process_main(
     end_with_parent(main_pid, started_by_main_thread)
     leave_signals_to_main()
     torch.set_num_threads(torch_num_threads)
+    set_default_device("cpu")  # CUDA cannot be used after a fork
     progress.update_all_progresses(progresses)
     try:
         env = build_env(constructors.functions[0], env_id)

@@ -9,8 +9,10 @@ from typing import Any, Callable, Sequence
 import numpy as np
 import torch
 
+import alf.nest as nest
 from alf.config_util import configurable
 from alf.data_structures import TimeStep, time_step_spec
+from alf.device_ctx import get_default_device
 from alf.environments._rows import FIRST, LAST, MID
 from alf.environments._time_step_ring import Row, TimeStepRing, action_array, any_true
 from alf.environments.alf_environment import AlfEnvironment
@@ -38,6 +40,7 @@ class AleEnvironment(AlfEnvironment):
         self._vector_env = vector_env
         self._batch_size = vector_env.num_envs
         self._discount = discount
+        self._device = get_default_device()
         self._seed: int | None = None
         self._closed = False
         self._info: dict = {}
@@ -48,7 +51,7 @@ class AleEnvironment(AlfEnvironment):
             shape = (shape[0] * 3,) + shape[1:3]
         self._observation_spec = BoundedTensorSpec(shape, torch.uint8, 0, 255)
         self._action_spec = BoundedTensorSpec((), torch.int64, 0, int(vector_env.single_action_space.n) - 1)
-        self._env_ids = torch.arange(first_env_id, first_env_id + self._batch_size, dtype=torch.int32)
+        self._env_ids = torch.arange(first_env_id, first_env_id + self._batch_size, dtype=torch.int32, device="cpu")
         row_spec = time_step_spec((), self._action_spec, self.reward_spec())
         row_spec = row_spec._replace(env_info=self.env_info_spec(), env_id=())
         self._ring = TimeStepRing(row_spec, self._batch_size, self._env_ids)
@@ -70,9 +73,9 @@ class AleEnvironment(AlfEnvironment):
         return self._batch_size
 
     @property
-    def num_valid_steps(self) -> int:
-        """For how many further steps the tensors of a returned TimeStep stay untouched."""
-        return self._ring.num_rows - 1
+    def num_valid_steps(self) -> int | None:
+        """For how many further steps the tensors of a returned TimeStep stay untouched; None: for ever."""
+        return self._ring.num_rows - 1 if self._device == "cpu" else None
 
     def reserve_rows(self, num_time_steps: int) -> None:
         """Let at least ``num_time_steps`` successive time steps be valid together.
@@ -112,7 +115,7 @@ class AleEnvironment(AlfEnvironment):
         """Return the newest frame of game 0 as the agent sees it, uint8 ``[height, width, 3]``."""
         if mode != "rgb_array":
             raise ValueError(f"AleEnvironment.render: expected mode 'rgb_array', got {mode!r}.")
-        frames = self.current_time_step().observation[0].numpy()
+        frames = self.current_time_step().observation[0].cpu().numpy()
         if self._channels_last:
             return np.ascontiguousarray(np.moveaxis(frames[-3:], 0, -1))
         return np.repeat(frames[-1][:, :, None], 3, axis=2)
@@ -156,7 +159,10 @@ class AleEnvironment(AlfEnvironment):
         frames = torch.from_numpy(observation)
         if self._channels_last:
             frames = frames.movedim(-1, 2).flatten(1, 2)
-        return row.time_step._replace(observation=frames)
+        time_step = row.time_step._replace(observation=frames)
+        if self._device != "cpu":
+            time_step = nest.map_structure(lambda leaf: leaf.to(self._device), time_step)
+        return time_step
 
 
 def rom_name(environment_name: str) -> str:

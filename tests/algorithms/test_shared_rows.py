@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from alf.algorithms._training.shared_rows import SharedParameters, SharedRows, StepQueue
+from alf.algorithms.async_unroller import AsyncUnroller, _Started
 
 CONTEXT = multiprocessing.get_context("spawn")
 
@@ -119,3 +120,23 @@ def test_parameters_are_taken_over_once_each_time_they_are_published():
     shared.publish(source)
     assert shared.version == 2 and shared.refresh(target) == 2
     assert target.weight.tolist() == [2.0] * 3
+
+
+def test_rows_are_read_on_the_cpu_whatever_the_default_device_is():
+    rows = SharedRows(step(0), num_rows=2)
+    rows.write(1, step(3))
+    with torch.device("meta"):
+        read = rows.read(1, 1)
+    assert read["pair"][1].device.type == "cpu" and read["pair"][1].tolist() == [3]
+
+
+def test_experience_of_the_other_process_arrives_on_the_default_device(queues):
+    writer, reader, pipe = queues
+    for t in range(2):
+        assert writer.put((step(t), step(t), torch.tensor(t)), pipe, timeout_seconds=1)
+    unroller = AsyncUnroller.__new__(AsyncUnroller)
+    unroller._queue, unroller._started = reader, _Started(None, (), is_transformed=True)
+    with torch.device("meta"):
+        result, = unroller.gather_unroll_results(2, 2)
+    for steps in (result.experience, result.inputs):
+        assert steps["image"].device.type == "meta" and steps["image"].shape == (2, 3, 5, 7)

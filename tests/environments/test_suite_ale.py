@@ -118,3 +118,12 @@ def test_create_environment_makes_one_native_batch():
 def test_unknown_game_suggests_the_nearest():
     with pytest.raises(ValueError, match="got 'Pongg'. Did you mean pong"):
         suite_ale.load("Pongg")
+
+
+def test_time_steps_are_on_the_default_device(load):
+    assert load("pong").num_valid_steps == 3
+    with torch.device("meta"):  # stands for a GPU
+        env = load("pong", batch_size=2)
+        step = env.reset()
+    assert {leaf.device.type for leaf in nest.flatten(step)} == {"meta"}
+    assert step.observation.shape == (2, 4, 84, 84) and env.num_valid_steps is None

@@ -42,13 +42,13 @@ class SharedRows:
         return self._block.shape[0]
 
     def write(self, row: int, nest: Nest) -> None:
-        """Copy ``nest`` into a row."""
+        """Copy ``nest``, on any device, into a row."""
         for view, leaf in zip(self._leaves, flatten(nest), strict=True):
             view[row].copy_(leaf)
 
     def read(self, begin: int, num_rows: int) -> Nest:
-        """Return copies ``[num_rows, ...]`` of the rows from ``begin`` on; after the last row comes row 0."""
-        rows = torch.arange(begin, begin + num_rows) % self.num_rows
+        """Return copies ``[num_rows, ...]``, on the CPU, of rows from ``begin`` on; after the last comes row 0."""
+        rows = torch.arange(begin, begin + num_rows, device="cpu") % self.num_rows
         return pack_sequence_as(self._structure, [view.index_select(0, rows) for view in self._leaves])
 
     def __getstate__(self) -> Tuple:

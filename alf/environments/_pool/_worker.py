@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 import alf.progress as progress
+from alf.device_ctx import set_default_device
 from alf.environments._pool import _backend
 from alf.environments._pool._errors import Failure
 from alf.environments._pool._host import Host, Share
@@ -117,6 +118,7 @@ def worker_main(setup: WorkerSetup, connection: Any) -> None:
     # A forked process must not use the thread pool of its parent, which it does not have; one thread needs
     # none.
     torch.set_num_threads(setup.torch_num_threads)
+    set_default_device("cpu")  # CUDA cannot be used after a fork
     # A forked process has its parent's generators: without this, all workers would draw the same numbers.
     random.seed(setup.random_seed)
     np.random.seed(setup.random_seed)

@@ -76,6 +76,9 @@ class ToyEnv(AlfEnvironment):
     def pid(self):
         return os.getpid()
 
+    def device_of_new_tensors(self):
+        return torch.empty(0).device.type
+
     def percent(self):
         return progress.get_progress("percent")
 

@@ -252,3 +252,13 @@ def test_measuring_leaves_the_random_numbers_of_the_process_alone(toys):
     seconds = _placement.measure_step_seconds(toys(1)[0]())
     assert 0 < seconds < 1e-2
     assert torch.equal(torch.rand(2), expected[0]) and np.array_equal(np.random.rand(2), expected[1])
+
+
+def test_workers_make_tensors_on_the_cpu_whatever_the_default_device_is(toys):
+    torch.set_default_device("meta")  # stands for a GPU, which cannot be used after a fork
+    try:
+        env = FastParallelEnvironment(toys(2), num_workers=1)
+    finally:
+        torch.set_default_device(None)
+    assert env.call_envs_with_same_args("device_of_new_tensors") == ["cpu", "cpu"]
+    env.close()

@@ -209,3 +209,14 @@ def test_thread_environment_keeps_a_batch_as_it_is(toys):
 def test_thread_environment_passes_exceptions_on(toys):
     with pytest.raises(KeyError, match="no such level"):
         ThreadEnvironment(functools.partial(toys(1, fault="construct")[0], env_id=1))
+
+
+def test_process_environment_makes_tensors_on_the_cpu_whatever_the_default_device_is(toys):
+    env = ProcessEnvironment(toys(1)[0], env_id=0)
+    torch.set_default_device("meta")  # stands for a GPU, which cannot be used after a fork
+    try:
+        env.start()
+    finally:
+        torch.set_default_device(None)
+    assert env.call("device_of_new_tensors")() == "cpu"
+    env.close()

@@ -6,6 +6,7 @@ Most tests take the mode "trace", which runs the graph that would be compiled an
 import copy
 import functools
 import logging
+import types
 
 import numpy as np
 import pytest
@@ -305,3 +306,18 @@ def test_stored_buffers_are_refused(make_config):
 def test_an_algorithm_says_nothing_about_its_updates_by_default():
     with pytest.raises(NotImplementedError):
         Algorithm().update_kind()
+
+
+@pytest.mark.parametrize("mode, device, marks", [
+    ("reduce-overhead", "cuda", True), ("max-autotune", "cuda", True), ("default", "cuda", False),
+    ("max-autotune-no-cudagraphs", "cuda", False), ("reduce-overhead", "cpu", False)])
+def test_each_run_of_a_cuda_graph_is_told_to_begin(monkeypatch, mode, device, marks):
+    events = []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: events.append("begin"))
+    parameter = types.SimpleNamespace(device=torch.device(device))
+    plan = Plan(None, mode, None, [parameter], None)
+    plan._scheduler_inputs, plan._noise, plan._inputs = [], [], lambda leaves: leaves
+    plan._compiled = lambda *inputs: events.append("run")
+    plan._compute([])
+    plan._compute([])
+    assert events == (["begin", "run"] if marks else ["run"]) * 2

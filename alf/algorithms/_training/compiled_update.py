@@ -24,6 +24,7 @@ from alf.nest import Nest, flatten_with_structure
 # so many roundings to the type that networks compute with, but at least that of float32.
 _ROUNDINGS = 8
 _TOLERANCE = 1e-3
+_CUDA_GRAPH_MODES = ("reduce-overhead", "max-autotune")
 
 
 class CompileError(RuntimeError):
@@ -112,6 +113,7 @@ class _Plan:
         self._state = state
         self._parameters = parameters
         self._losses = losses
+        self._replays_cuda_graphs = mode in _CUDA_GRAPH_MODES and any(p.device.type == "cuda" for p in parameters)
 
     def first_run(self, leaves: List[torch.Tensor]) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
         """Compile, do what :meth:`run` does, and compare that with what it would be without."""
@@ -204,6 +206,9 @@ class _Plan:
             self._schedulers.refresh()
         for noise, fill in self._noise:
             fill(noise)
+        if self._replays_cuda_graphs:
+            # What the run before has put out is of no more use: optimizers have made their step.
+            torch.compiler.cudagraph_mark_step_begin()
         return self._compiled(*self._inputs(leaves))
 
     def _take(self, outputs: Sequence[torch.Tensor]) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:

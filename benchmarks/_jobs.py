@@ -190,7 +190,7 @@ class Bare(Peer):
 
     def __init__(self):
         super().__init__("bare", sys.executable, str(HERE / "peers" / "run_bare.py"),
-                         tasks=("ppo_cart_pole", "sac_halfcheetah"), versions=Alf().versions)
+                         tasks=("ppo_cart_pole", "sac_halfcheetah", "dqn_cart_pole"), versions=Alf().versions)
 
 
 _STABLE_BASELINES = ("sac_halfcheetah", "sac_pendulum", "dqn_cart_pole", "ppo_cart_pole", "ppo_halfcheetah")

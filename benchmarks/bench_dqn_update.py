@@ -13,11 +13,15 @@ import os
 from benchmarks._turns import show_profile, take_turns
 
 SIZE, HIDDEN, NUM_ACTIONS, GAMMA, LR, CLIP = 4, 256, 2, 0.99, 2.3e-3, 10.0
+TARGET_PERIOD = 128  # updates between two copies to the target network
 
 
-def bare_loop(batch_size: int):
-    """Return a function that makes one update, and nothing else."""
-    import numpy as np
+def make_bare_learner():
+    """Return a network and a function that makes one update of it from a batch.
+
+    The function takes observations ``[B, 4]``, actions ``[B, 1]``, rewards ``[B]``, discounts ``[B]`` and the
+    observations that follow.
+    """
     import torch
     import torch.nn.functional as F
 
@@ -29,21 +33,13 @@ def bare_loop(batch_size: int):
     q, target = network(), network()
     parameters = list(q.parameters())
     optimizer = torch.optim.Adam(parameters, lr=LR, fused=True)
-    rng = np.random.default_rng(0)
-    n = 10_000
-    now, later = (rng.standard_normal((n, SIZE), dtype=np.float32) for _ in range(2))
-    action, reward = rng.integers(NUM_ACTIONS, size=(n, 1)), np.ones(n, np.float32)
-    discount = np.full(n, GAMMA, np.float32)
-
     num_updates = 0
 
-    def update():
+    def update(s, a, r, d, s1):
         nonlocal num_updates
-        num_updates += 1
-        if num_updates % 128 == 0:
+        if num_updates % TARGET_PERIOD == 0:
             target.load_state_dict(q.state_dict())
-        index = rng.integers(n, size=batch_size)
-        s, s1, a, r, d = (torch.from_numpy(x[index]) for x in (now, later, action, reward, discount))
+        num_updates += 1
         with torch.no_grad():
             y = r + d * target(s1).amax(1)
         loss = F.smooth_l1_loss(q(s).gather(1, a).squeeze(1), y)
@@ -52,7 +48,26 @@ def bare_loop(batch_size: int):
         torch.nn.utils.clip_grad_norm_(parameters, CLIP)
         optimizer.step()
 
-    return update
+    return q, update
+
+
+def bare_loop(batch_size: int):
+    """Return a function that samples and makes one update, and nothing else."""
+    import numpy as np
+    import torch
+
+    _, update = make_bare_learner()
+    rng = np.random.default_rng(0)
+    n = 10_000
+    now, later = (rng.standard_normal((n, SIZE), dtype=np.float32) for _ in range(2))
+    action, reward = rng.integers(NUM_ACTIONS, size=(n, 1)), np.ones(n, np.float32)
+    discount = np.full(n, GAMMA, np.float32)
+
+    def sample_and_update():
+        index = rng.integers(n, size=batch_size)
+        update(*(torch.from_numpy(x[index]) for x in (now, action, reward, discount, later)))
+
+    return sample_and_update
 
 
 def our_algorithm(batch_size: int, num_updates: int):

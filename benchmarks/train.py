@@ -18,7 +18,8 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from benchmarks import _jobs, _marks, _report
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-REFERENCE = "sb3"  # the candidate that ratios refer to
+REFERENCE = "sb3"  # what tables compare with, beside the floor; without it, every peer
+FLOOR = "bare"
 _POLL_SECONDS = 0.25
 
 
@@ -141,9 +142,10 @@ def told(row: Dict[str, Any]) -> str:
 
 
 def summarize(job: _jobs.Job, name: str, rows: List[Dict[str, Any]]) -> Dict[str, Any]:
-    """Return medians, spread and ratio of a candidate in a job.
+    """Return medians, spread and ratios of a candidate in a job.
 
-    The ratio is the median over rounds of how many times as fast as the reference it was in the same round.
+    Ratios are to the floor and to each peer that did the job: the median over rounds of how many times as fast as that
+    it was in the same round.
 
     Args:
         job: what was done.
@@ -156,10 +158,13 @@ def summarize(job: _jobs.Job, name: str, rows: List[Dict[str, Any]]) -> Dict[str
         return {row["round"]: row[field] for row in rows
                 if row["job"] == job.name and row["candidate"] == candidate and row.get(field) is not None}
 
-    mine, reference = by_round(name), by_round(REFERENCE)
-    ratios = [mine[number] / reference[number] for number in mine if number in reference]
-    if not job.measures_speed:
-        ratios = [1 / ratio for ratio in ratios]
+    mine = by_round(name)
+    measured = dict.fromkeys(row["candidate"] for row in rows if row["job"] == job.name)
+    ratios = {}
+    for other in filter(_is_foreign, measured):
+        theirs = by_round(other)
+        each = [mine[number] / theirs[number] for number in mine if number in theirs]
+        ratios[other] = _median(each if job.measures_speed else [1 / ratio for ratio in each])
     own = [row for row in rows if row["job"] == job.name and row["candidate"] == name]
     second = "updates_per_second" if job.measures_speed else "env_steps"
     return {
@@ -169,10 +174,21 @@ def summarize(job: _jobs.Job, name: str, rows: List[Dict[str, Any]]) -> Dict[str
         "lowest": min(mine.values(), default=None),
         "highest": max(mine.values(), default=None),
         second: _median(row[second] for row in own if row.get(second) is not None),
-        "ratio": _median(ratios),
+        "ratios": ratios,
         "num_measured": len(mine),
         "num_runs": len(own),
     }
+
+
+def _is_foreign(candidate: str) -> bool:
+    return candidate != "alf" and not candidate.startswith("alf-")
+
+
+def _compared_with(summaries: List[Dict[str, Any]]) -> List[str]:
+    """Return the candidates that tables have a column of ratios for: the floor, and the reference or else all peers."""
+    names = list(dict.fromkeys(name for row in summaries for name in row["ratios"]))
+    peers = [REFERENCE] if REFERENCE in names else [name for name in names if name != FLOOR]
+    return [FLOOR] * (FLOOR in names) + peers
 
 
 def _median(values) -> Optional[float]:
@@ -188,6 +204,8 @@ def tables(jobs: Sequence[_jobs.Job], summaries: List[Dict[str, Any]]) -> str:
         summaries: see :func:`summarize`.
     """
     parts = []
+    references = _compared_with(summaries)
+    columns = [f"x {name}" for name in references]
     for measures_speed, header, second in (
         (True, ("env steps/s", "updates/s", "lowest to highest"), "updates_per_second"),
         (False, ("seconds", "env steps", "lowest to highest s"), "env_steps")):
@@ -197,11 +215,15 @@ def tables(jobs: Sequence[_jobs.Job], summaries: List[Dict[str, Any]]) -> str:
                 if job.measures_speed == measures_speed and row["job"] == job.name:
                     spread = "-" if row["lowest"] is None else f"{shown(row['lowest'])} to {shown(row['highest'])}"
                     rows.append([job.title, row["candidate"], shown(row["median"]), shown(row[second]), spread,
-                                 "-" if row["ratio"] is None else f"{row['ratio']:.2f}",
+                                 *(_shown_ratio(row["ratios"].get(name)) for name in references),
                                  f"{row['num_measured']} of {row['num_runs']}"])
         if rows:
-            parts.append(_report.markdown_table(("job", "candidate", *header, f"x {REFERENCE}", "runs"), rows))
+            parts.append(_report.markdown_table(("job", "candidate", *header, *columns, "runs"), rows))
     return "\n\n".join(parts)
+
+
+def _shown_ratio(value: Optional[float]) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def shown(value: Optional[float]) -> str:

@@ -1,12 +1,12 @@
 """Jobs written out without a framework: the floor of the training benchmark. Runs in our interpreter. See _job.py.
 
-PPO: plain environments in a Python loop, inference in NumPy, parameters in one tensor, a compiled loss. SAC: an eager
-loop with NumPy arrays for a buffer. Neither logs, saves, checks or can be configured.
+PPO: plain environments in a Python loop, inference in NumPy, parameters in one tensor, a compiled loss. SAC and DQN: an
+eager loop with NumPy arrays for a buffer. None logs, saves, checks or can be configured.
 """
 
 import _job
 
-JOBS = ("ppo_cart_pole", "sac_halfcheetah")
+JOBS = ("ppo_cart_pole", "sac_halfcheetah", "dqn_cart_pole")
 NUM_ENVS, NUM_STEPS, NUM_EPOCHS = 8, 32, 20
 GAMMA, LAMBDA = 0.98, 0.8
 
@@ -111,6 +111,43 @@ def train_sac(marks: _job.Marks, seed: int) -> None:
             update(batch[0], batch[1], batch[2][:, 0], batch[3][:, 0], batch[4])
 
 
+def train_dqn(marks: _job.Marks, seed: int) -> None:
+    """Train DQN on CartPole-v1, with the settings of RL Zoo, until the marks say that it is enough."""
+    import gymnasium
+    import numpy as np
+    import torch
+
+    from benchmarks.bench_dqn_update import GAMMA as discount
+    from benchmarks.bench_dqn_update import make_bare_learner
+
+    rng = np.random.default_rng(seed)
+    q, update = make_bare_learner()
+    capacity, sizes = 100_000, [4, 1, 1, 1, 4]
+    rows = np.zeros((capacity, sum(sizes)), np.float32)
+    env = gymnasium.make("CartPole-v1")
+    now = env.reset(seed=seed)[0]
+    step = updates = 0
+    while True:
+        for _ in range(256):
+            if rng.random() < max(0.04, 1 - 0.96 * step / 8000):
+                action = int(rng.integers(2))
+            else:
+                with torch.no_grad():
+                    action = int(q(torch.from_numpy(now)[None]).argmax())
+            after, reward, terminated, truncated, _ = env.step(action)
+            rows[step % capacity] = np.concatenate([now, [action, reward, 0.0 if terminated else discount], after])
+            now = env.reset()[0] if terminated or truncated else after
+            step += 1
+        if marks.step(step, updates):
+            return
+        if step < 1000:
+            continue
+        for _ in range(128):
+            s, a, r, d, s1 = torch.from_numpy(rows[rng.integers(min(step, capacity), size=64)]).split(sizes, 1)
+            update(s, a.long(), r[:, 0], d[:, 0], s1)
+            updates += 1
+
+
 def main() -> None:
     """Train and write the marks."""
     arguments = _job.parse_arguments(JOBS)
@@ -118,7 +155,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     marks = _job.Marks(arguments)
-    {"ppo_cart_pole": train_ppo, "sac_halfcheetah": train_sac}[arguments.job](marks, arguments.seed)
+    train = {"ppo_cart_pole": train_ppo, "sac_halfcheetah": train_sac, "dqn_cart_pole": train_dqn}[arguments.job]
+    train(marks, arguments.seed)
     marks.write()
 
 

@@ -156,12 +156,12 @@ def test_ratio_is_the_median_of_those_of_each_round():
             for number, value in enumerate(values)]
     summary = train.summarize(SPEED, "alf", rows)
     assert summary == {"job": "speed", "candidate": "alf", "median": 30.0, "lowest": 20.0, "highest": 90.0,
-                       "updates_per_second": 15.0, "ratio": 2.0, "num_measured": 3, "num_runs": 3}
+                       "updates_per_second": 15.0, "ratios": {"sb3": 2.0}, "num_measured": 3, "num_runs": 3}
 
 
 def test_ratio_of_times_says_how_many_times_as_fast():
     rows = [row(RETURN, 0, "alf", seconds=20.0, env_steps=3000), row(RETURN, 0, "sb3", seconds=50.0, env_steps=5000)]
-    assert train.summarize(RETURN, "alf", rows)["ratio"] == pytest.approx(2.5)
+    assert train.summarize(RETURN, "alf", rows)["ratios"] == {"sb3": pytest.approx(2.5)}
 
 
 def test_failed_runs_count_as_runs_without_a_figure():
@@ -170,7 +170,8 @@ def test_failed_runs_count_as_runs_without_a_figure():
             row(SPEED, 0, "sb3", env_steps_per_second=4.0, updates_per_second=4.0),
             row(SPEED, 1, "sb3", error="exit code 1")]
     summary = train.summarize(SPEED, "alf", rows)
-    assert (summary["median"], summary["ratio"], summary["num_measured"], summary["num_runs"]) == (8.0, None, 1, 2)
+    assert (summary["median"], summary["num_measured"], summary["num_runs"]) == (8.0, 1, 2)
+    assert summary["ratios"] == {"sb3": None}
 
 
 def test_tables_show_speeds_and_times_apart():
@@ -187,6 +188,23 @@ def test_tables_show_speeds_and_times_apart():
         "|---|---|---|---|---|---|---|",
         "| Return | alf | - | - | - | - | 0 of 1 |",
     ]
+
+
+@pytest.mark.parametrize("measured, columns", [
+    (("bare", ), ["x bare"]),
+    (("sbx", "bare", "torchrl"), ["x bare", "x sbx", "x torchrl"]),
+    (("sbx", "bare", "sb3"), ["x bare", "x sb3"]),
+    ((), []),
+])
+def test_tables_compare_with_the_floor_and_with_the_peers_that_there_are(measured, columns):
+    speeds = {"alf": 30.0, "alf-compiled": 60.0, "bare": 40.0, "sbx": 20.0, "torchrl": 10.0, "sb3": 15.0}
+    rows = [row(SPEED, 0, name, env_steps_per_second=speeds[name], updates_per_second=1.0)
+            for name in ("alf", "alf-compiled", *measured)]
+    header, _, ours, *_ = train.tables([SPEED], [train.summarize(SPEED, "alf", rows)]).splitlines()
+    cells = [cell.strip() for cell in header.split("|")]
+    assert [cell for cell in cells if cell.startswith("x ")] == columns
+    values = dict(zip(cells, [cell.strip() for cell in ours.split("|")], strict=True))
+    assert [values[column] for column in columns] == [f"{30 / speeds[column[2:]]:.2f}" for column in columns]
 
 
 # ---- processes ---------------------------------------------------------------------------------------------------

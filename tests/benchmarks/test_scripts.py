@@ -114,6 +114,12 @@ def test_bare_sac_updates_after_each_step_but_the_first(monkeypatch):
     assert marks.told[-4:] == [(99, 0), (100, 0), (101, 1), (102, 2)]
 
 
+def test_bare_dqn_updates_after_each_unroll_once_there_are_a_thousand_steps():
+    marks = Counted(1280)
+    run_bare.train_dqn(marks, seed=0)
+    assert marks.told == [(256, 0), (512, 0), (768, 0), (1024, 0), (1280, 128)]
+
+
 # ---- reports of scripts --------------------------------------------------------------------------------------------
 
 

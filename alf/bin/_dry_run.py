@@ -1,6 +1,7 @@
 """A run that is only tried: everything is made and trained a little in a temporary directory, and it is told what the
 run would take."""
 
+import contextlib
 import io
 import json
 import pathlib
@@ -10,6 +11,7 @@ import tempfile
 import time
 from typing import List, Optional, Tuple
 
+import psutil
 import torch
 from torch import nn
 
@@ -63,7 +65,7 @@ def told_optimizers(algorithm: Algorithm) -> List[str]:
         names = set(told["parameters"])
         sizes = [p.numel() for name, p in algorithm.named_parameters() if name in names]
         optimizer = "no optimizer" if told["optimizer"] == "None" else told["optimizer"].partition(" | ")[0] + ")"
-        lines.append(f"{optimizer}: {len(sizes)} parameters, {sum(sizes):,} numbers")
+        lines.append(f"{optimizer}: {len(sizes)} tensors, {sum(sizes):,} parameters")
     return lines
 
 
@@ -82,6 +84,20 @@ def told_replay(config: TrainerConfig, algorithm: Algorithm, num_environments: i
     num_steps = num_environments * config.replay_buffer_length
     return (f"replay buffer: about {num_steps * step_bytes / 2**20:,.1f} MiB: {num_environments} environments, "
             f"{config.replay_buffer_length:,} steps of each, {step_bytes:,.0f} bytes a step")
+
+
+def told_memory_of_processes() -> str:
+    """Return the memory of this process and of those that it has started, such as workers of environments."""
+    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    told = f"memory of this process: {peak_bytes / 2**20:,.0f} MiB at most until now, libraries included"
+    others = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            others.append(process.memory_info().rss)
+    if others:
+        told += (f"; and {sum(others) / 2**20:,.0f} MiB now in {len(others)} processes that it has started, what they "
+                 "share counted in each")
+    return told
 
 
 # ---- the run that is tried -------------------------------------------------------------------------------------------
@@ -173,9 +189,8 @@ class _Tried(RLTrainer):
         unroll_bytes = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
         lines.append(f"unroll: {told_bytes(unroll_bytes)}: {length} steps of {num_envs} environments"
                      + (", and the graph for its gradients" if self._algorithm.on_policy else ""))
-        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        lines.append(f"memory of this process: {peak_bytes / 2**20:,.0f} MiB at most until now, libraries included"
-                     + ("" if self._share_of_replay() == 0 else "; the replay buffer is not full yet"))
+        not_full = "" if self._share_of_replay() == 0 else "; the replay buffer is not full yet"
+        lines.append(told_memory_of_processes() + not_full)
         return lines
 
     def _told_disk(self) -> List[str]:

@@ -116,7 +116,7 @@ class FlatOptimizer(torch.optim.Optimizer):
         text = ", ".join(f"{key}={value!r}" for key, value in settings.items())
         params = [p for group in self.param_groups for p in group["params"]]
         if params:
-            text += f" | {len(params)} parameters, {sum(p.numel() for p in params)} numbers"
+            text += f" | {len(params)} tensors, {sum(p.numel() for p in params):,} parameters"
         return f"{type(self).__name__}({text})"
 
     # ---- parameters

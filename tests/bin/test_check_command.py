@@ -102,7 +102,7 @@ def test_a_conf_is_trained_a_little_and_leaves_nothing(commands, tmp_path):
     done = commands.run("check", "--conf", CONF, cwd=tmp_path)
     assert done.code == 0, done.stderr
     # Two networks of 8 units: (4 * 8 + 8) + (8 * 2 + 2) for the actor, (4 * 8 + 8) + (8 + 1) for the value.
-    for words in ("BoundedTensorSpec(shape=(4,)", "Adam(lr=0.01", "8 parameters, 107 numbers",
+    for words in ("BoundedTensorSpec(shape=(4,)", "Adam(lr=0.01", "8 tensors, 107 parameters",
                   "update: learned 8 steps", "replay buffer: none, only the last unroll is kept",
                   "a run that resumes goes on from exactly where it was"):
         assert words in done.stdout, done.stdout

@@ -3,9 +3,13 @@
 import json
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 from command_line import ROOT
+
+from alf.bin._dry_run import told_memory_of_processes
 
 CONF = pathlib.Path(__file__).parent / "tiny_conf.py"
 SAC = """
@@ -107,9 +111,9 @@ def test_dry_run_tells_what_the_run_would_take_and_leaves_nothing(commands, tmp_
     for words in ("PyTorch: 1 threads, large products of float32 by ", "environments: 2\n",
                   "observation: BoundedTensorSpec(shape=(4,)", "Agent, 107 parameters",
                   "    _actor_network: ActorDistributionNetwork, 58 parameters",
-                  "    _value_network: ValueNetwork, 49 parameters", "8 parameters, 107 numbers",
+                  "    _value_network: ValueNetwork, 49 parameters", "8 tensors, 107 parameters",
                   "replay buffer: none, only the last unroll is kept", "8 steps of 2 environments\n",
-                  "checkpoints: ", "3 over the run", ": 200 iterations, "):
+                  "memory of this process: ", "checkpoints: ", "3 over the run", ": 200 iterations, "):
         assert words in done.stdout, f"{words}\n{done.stdout}"
     assert_duration_is_that_of_the_speed(done.stdout, num_iterations=200, env_steps_per_iteration=16)
     assert not list(folder.iterdir())
@@ -125,6 +129,21 @@ def test_dry_run_of_an_off_policy_conf_measures_updates_without_collecting_first
     assert_duration_is_that_of_the_speed(done.stdout, num_iterations=10_000_000, env_steps_per_iteration=4)
     profile = re.search(r"^update +\S+ +\S+ % +\S+ +([\d,]+)$", done.stdout, re.MULTILINE)
     assert int(profile[1].replace(",", "")) >= 6
+
+
+def test_memory_of_the_processes_that_were_started_is_told():
+    def told():
+        found = re.search(r"libraries included; and ([\d,]+) MiB now in (\d+) processes that it has started",
+                          told_memory_of_processes())
+        return (float(found[1].replace(",", "")), int(found[2])) if found else (0.0, 0)
+
+    mebibytes, number = told()  # there may be a server of other tests
+    code = "memory = bytearray(100_000_000); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        more, one_more = told()
+        child.communicate(b"\n")
+    assert one_more == number + 1 and more > mebibytes + 90
 
 
 def test_dry_run_tells_mistakes_as_training_does(commands, tmp_path):

@@ -464,7 +464,7 @@ def test_repr_zero_grad_closure_and_hooks():
         "gradient_clipping=2.0, clip_by_global_norm=True)"
     )
     attach(optimizer, params)
-    assert repr(optimizer).endswith(" | 6 parameters, 174 numbers)")
+    assert repr(optimizer).endswith(" | 6 tensors, 174 parameters)")
     calls = []
     optimizer.register_step_post_hook(lambda *args: calls.append("post"))
 

@@ -67,14 +67,14 @@ class TrainerConfig:
     max_checkpoint_failures: Optional[int] = None  # saves that fail in a row before training ends; None: it goes on
     leave_within_seconds: float = 30.0  # of SIGTERM: an iteration that takes longer is given up, and nothing is saved
     confirm_checkpoint_upon_crash: bool = True  # published name; a crash never asks here, it leaves the last checkpoint
-    no_thread_env_for_conf: bool = False  # do not make an environment only to list its configs
+    no_thread_env_for_conf: bool = False  # published name; no environment is ever made only to list its configs
 
     # -- evaluation
     evaluate: bool = False  # evaluate while training
     num_evals: Optional[int] = None  # how many over the run, instead of eval_interval
     eval_interval: int = 10  # iterations between evaluations
     epsilon_greedy: float = 0.0  # share of random actions in evaluation
-    eval_uncertainty: bool = False  # "sl" only
+    eval_uncertainty: bool = False  # "sl" only, which is not in this version
     num_eval_episodes: int = 10  # episodes per evaluation
     num_eval_environments: int = 1  # environments evaluated in parallel
     async_eval: bool = True  # in another process, while training goes on
@@ -95,7 +95,7 @@ class TrainerConfig:
     summarize_grads_and_vars: bool = False  # histograms of gradients and parameters
     summarize_gradient_noise_scale: bool = False
     summarize_action_distributions: bool = False
-    summarize_output: bool = False  # statistics of network outputs
+    summarize_output: bool = False  # mean and histogram of network outputs in training
 
     # -- training
     initial_collect_steps: int = 0  # environment steps before the first update
@@ -112,7 +112,7 @@ class TrainerConfig:
     offline_buffer_length: Optional[int] = None  # at most so many steps of each
     rl_train_after_update_steps: int = 0  # hybrid: updates before online training starts
     rl_train_every_update_steps: int = 1  # hybrid: online training every so many updates
-    empty_cache: bool = False  # free cached GPU memory every iteration
+    empty_cache: bool = False  # free cached memory of CUDA devices after each iteration
     normalize_importance_weights_by_max: bool = False
     clear_replay_buffer: bool = True  # with whole_replay_buffer_training: only the last unroll is stored
     visualize_alf_tree: bool = False  # draw the algorithm tree

@@ -18,6 +18,7 @@ from alf.config_helpers import get_data_transformer, get_env, random_seed, share
 from alf.environments.fast_parallel_environment import TooManyResetsError, WorkerDiedError
 from alf.trainers import _disk_space, _out_of_memory, _run_directory, _unroll_process
 from alf.trainers._joint_training import JointTraining, Wishes
+from alf.trainers._output_summaries import summarize_outputs
 from alf.trainers._player import play  # noqa: F401  (public here)
 from alf.trainers._progress_view import ProgressView, told_duration
 from alf.trainers._rng_state import RngState
@@ -420,6 +421,8 @@ class RLTrainer(Trainer):
             config=config,
             debug_summaries=config.debug_summaries)
         self._algorithm.set_path("")
+        if config.summarize_output:
+            summarize_outputs(self._algorithm)
         for optimizer in self._algorithm.attach_optimizers().optimizers:
             if hasattr(optimizer, "prepare"):
                 # Now rather than at the first step: where parameters lie may change the last bit of a matrix product,
@@ -473,6 +476,8 @@ class RLTrainer(Trainer):
         self._progress.env_steps = self._algorithm.env_steps
         if self._config.sync_progress_to_envs:
             self._env.sync_progress()
+        if self._config.empty_cache:
+            torch.cuda.empty_cache()  # does nothing where CUDA is not used
 
     def _own_counts(self) -> List[int]:
         return self._algorithm.own_counts()
@@ -538,6 +543,7 @@ def _check_supported(config: TrainerConfig, ddp_rank: int) -> None:
                          "process.")
     missing = {
         "ml_type": config.ml_type != "rl",
+        "eval_uncertainty": config.eval_uncertainty,
         "summarize_gradient_noise_scale": config.summarize_gradient_noise_scale,
         "visualize_alf_tree": config.visualize_alf_tree,
     }

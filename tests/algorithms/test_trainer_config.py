@@ -1,8 +1,13 @@
 """TrainerConfig refuses what cannot be meant, in words that say what to set."""
 
+import ast
+import dataclasses
+import pathlib
+
 import pytest
 from absl import logging
 
+import alf.algorithms.config as config_module
 from alf.algorithms.config import TrainerConfig
 
 
@@ -63,3 +68,34 @@ def test_a_buffer_length_that_has_no_effect_is_told(length, told, monkeypatch):
 def test_only_keyword_arguments():
     with pytest.raises(TypeError):
         TrainerConfig("x")
+
+
+# field -> why no code reads it of the configs
+UNREAD = {
+    "data_transformer_ctor": "get_data_transformer reads it by its address, before there are configs",
+    "confirm_checkpoint_upon_crash": "a crash leaves the last checkpoint, and never asks",
+    "no_thread_env_for_conf": "no environment is ever made only to list its configs",
+}
+
+
+def _fields_read_in(tree: ast.AST, of: str) -> set:
+    """Return the names of attributes that code reads of what has a name that ends with ``of``."""
+    reads = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)]
+    return {node.attr for node in reads
+            if getattr(node.value, "attr", getattr(node.value, "id", "")).endswith(of)}
+
+
+def test_every_field_is_read_or_has_a_reason_not_to_be():
+    here = pathlib.Path(config_module.__file__)
+    package = here.parents[1]
+    read = set()
+    for path in package.rglob("*.py"):
+        if path != here and "examples" not in path.parts:
+            read |= _fields_read_in(ast.parse(path.read_text(encoding="utf-8")), "config")
+    # What properties of the configs read, which are read themselves.
+    own, = [node for node in ast.parse(here.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
+    for method in own.body:
+        if isinstance(method, ast.FunctionDef) and method.name in read:
+            read |= _fields_read_in(method, "self")
+    fields = {field.name for field in dataclasses.fields(TrainerConfig)}
+    assert fields - read == UNREAD.keys()

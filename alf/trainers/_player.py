@@ -121,7 +121,7 @@ def play(root_dir: str,
     if env.batch_size != 1:
         raise ValueError(f"play: expected one environment to show or record, got {env.batch_size}.")
     if record_file:
-        screen = _Recorder(env, record_file, last_step_repeats, append_blank_frames, selective_mode)
+        screen = _Recorder(env, record_file, num_episodes, last_step_repeats, append_blank_frames, selective_mode)
     else:
         screen = _Show(env, sleep_time_per_step, last_step_repeats)
     with contextlib.closing(screen):
@@ -152,9 +152,12 @@ class _Show:
 class _Recorder:
     """Writes each time step to a video."""
 
-    def __init__(self, env, path: str, last_step_repeats: int, append_blank_frames: int, selective_mode: bool):
+    def __init__(self, env, path: str, num_episodes: int, last_step_repeats: int, append_blank_frames: int,
+                 selective_mode: bool):
         self._env = env
         self._path = path
+        self._num_episodes = num_episodes
+        self._num_ended = 0
         self._last_step_repeats = last_step_repeats
         self._append_blank_frames = append_blank_frames
         self._selective_mode = selective_mode
@@ -172,6 +175,8 @@ class _Recorder:
         frames = [frame] * (1 + (self._last_step_repeats if last else 0))
         if last:
             frames += [np.zeros_like(frame)] * self._append_blank_frames
+            self._num_ended += 1
+            logging.info("recording %s: episode %d of %d has ended", self._path, self._num_ended, self._num_episodes)
         if not self._selective_mode:
             for one in frames:
                 self._writer.write(one)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 
 import pytest
@@ -132,6 +133,8 @@ def test_play_records_a_video(commands, run, tmp_path):
     assert frames[0].mean() > 200  # a white sky
     assert frames[first_end].max() < 30 and frames[first_end + 1].max() < 30 and frames[first_end + 2].mean() > 200
     assert "XDG_RUNTIME_DIR" not in done.stderr and "pygame" not in done.stdout
+    told = re.findall(r"recording .*all.mp4: episode (\d) of 3 has ended", done.stderr)
+    assert told == ["1", "2", "3"]
 
     selected = commands.run(*arguments, "--record_file", tmp_path / "some.mp4", "--selective_mode")
     assert selected.code == 0, selected.stderr

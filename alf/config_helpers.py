@@ -2,8 +2,10 @@
 
 import ast
 import contextlib
+import json
 import math
 import os
+import shlex
 import sys
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
@@ -183,7 +185,13 @@ def parse_conf_param(conf_param: str) -> Tuple[str, Any, str]:
         return name, eval(expression, {"alf": sys.modules["alf"], "torch": torch, "math": math}), expression
     except Exception as error:
         raise ValueError(f"--conf_param: the value of {name} is not a Python expression: {expression!r} "
-                         f"({type(error).__name__}: {error}). Quote strings: {name}='\"text\"'.") from error
+                         f"({type(error).__name__}: {error}). If it is a string, quote it: "
+                         f"--conf_param {_quoted(name, expression)}") from error
+
+
+def _quoted(name: str, text: str) -> str:
+    """Return how a shell must be told to set a config to a string."""
+    return shlex.quote(f"{name}={json.dumps(text, ensure_ascii=False)}")
 
 
 def parse_config(conf_file: str, conf_params: Optional[List[str]]) -> None:

@@ -71,6 +71,8 @@ def test_command_line_values_win(conf):
     ("a.b", "expected 'name=value', got 'a.b'"),
     ("=3", "expected 'name=value', got '=3'"),
     ("a.b=text", "the value of a.b is not a Python expression: 'text' (NameError"),
+    ("a.b=text", """If it is a string, quote it: --conf_param 'a.b="text"'"""),
+    ("a.b=it's", """quote it: --conf_param 'a.b="it'"'"'s"'"""),
     ("a.b=1 +", "the value of a.b is not a Python expression: '1 +' (SyntaxError"),
     ("nosuchthing=1", "Cannot find config name nosuchthing (--conf_param)"),
 ])

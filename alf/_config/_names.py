@@ -26,12 +26,12 @@ def unknown(name: str, place: Place) -> str:
     prefix, _, arg = name.rpartition(".")
     entries = registry.callables(prefix) if prefix else []
     if len(entries) == 1:
-        return f"{text} {_unknown_argument(entries[0], arg)}"
+        return text + _unknown_argument(entries[0], arg)
     if entries:
         args = sorted({other for entry in entries for other in entry.args})
         near = [f"{prefix}.{other}" for other in difflib.get_close_matches(arg, args, 3)]
         several = ", ".join(sorted(entry.path for entry in entries)[:3])
-        return f"{text} No {prefix} ({several}, ...) has an argument {arg!r}.{_did_you_mean(near)}"
+        return f"{text}{_did_you_mean(near)} No {prefix} ({several}, ...) has an argument {arg!r}."
     near = _near_names(prefix, arg)
     if near:
         return text + _did_you_mean(near)
@@ -42,13 +42,13 @@ def unknown(name: str, place: Place) -> str:
 
 
 def _unknown_argument(entry: Entry, arg: str) -> str:
-    short = registry.shortest_name(entry.path)
     if arg in entry.params.by_name:
-        return f"{entry.path} keeps its argument {arg!r} out of the configuration (whitelist or blacklist)."
-    args = list(entry.args)
-    near = [f"{short}.{other}" for other in difflib.get_close_matches(arg, args, 3)]
-    these = ", ".join(args) or "none"
-    return f"{entry.path} has no argument {arg!r}; its arguments are {these}.{_did_you_mean(near)}"
+        return f" {entry.path} keeps its argument {arg!r} out of the configuration (whitelist or blacklist)."
+    short = registry.shortest_name(entry.path)
+    near = [f"{short}.{other}" for other in difflib.get_close_matches(arg, entry.args, 3)]
+    if near:
+        return f"{_did_you_mean(near)} {entry.path} has no argument {arg!r}."
+    return f" {entry.path} has no argument {arg!r}; its arguments are {', '.join(entry.args) or 'none'}."
 
 
 def _near_names(prefix: str, arg: str) -> list[str]:

@@ -22,7 +22,7 @@ def define_run_flags(conf_help: str, needs_root_dir: bool = True) -> None:
     flags.DEFINE_string("conf", None, conf_help)
     flags.DEFINE_multi_string("conf_param", None, "A value that wins over the conf: 'name=expression'.")
     if needs_root_dir:
-        flags.register_validator("root_dir", bool, "expected the directory of the run, which this flag must name")
+        flags.register_validator("root_dir", bool, "expected --root_dir DIR, the directory of a run")
 
 
 class _CountParser(flags.ArgumentParser):
@@ -81,7 +81,7 @@ def conf_file() -> str:
     """Return the path of ``--conf``, which may name an example; without it, that of the conf that the run keeps.
 
     Raises:
-        FileNotFoundError: if there is no such file, naming the nearest examples.
+        FileNotFoundError: if there is no such file, naming the nearest, or where examples are.
         RunDirectoryError: if ``--conf`` is not given and there is no run either.
     """
     if FLAGS.conf is None:
@@ -103,8 +103,15 @@ def _nearest_confs(examples: str) -> str:
     known += [os.path.relpath(os.path.join(parent, name), examples)
               for parent, _, names in os.walk(examples) for name in names]
     known = [name for name in known if name.endswith("_conf.py")]
-    nearest = difflib.get_close_matches(os.path.basename(FLAGS.conf), known, n=3, cutoff=0.4)
-    return f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+    wanted = _bare_name(FLAGS.conf)
+    near_names = difflib.get_close_matches(wanted, map(_bare_name, known), n=3)
+    nearest = [name for near in dict.fromkeys(near_names) for name in known if _bare_name(name) == near][:3]
+    return f" Did you mean {' or '.join(nearest)}?" if nearest else f" Examples of confs are in {examples}."
+
+
+def _bare_name(path: str) -> str:
+    """Return the name of a conf file without what all have, by which all would be alike."""
+    return os.path.basename(path).removesuffix(".py").removesuffix("_conf")
 
 
 def run(main: Callable[[List[str]], None]) -> None:

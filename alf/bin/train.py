@@ -39,7 +39,7 @@ def define_flags() -> None:
     flags.DEFINE_bool("strict", False, f"End with exit code {_UNUSED_VALUES} if values of the conf were not used.")
     flags.register_multi_flags_validator(
         ["root_dir", "conf", "dry_run"], lambda values: values["root_dir"] or (values["dry_run"] and values["conf"]),
-        "expected the directory of the run (--root_dir); with --dry_run and --conf it may be left out")
+        "train needs --root_dir DIR (not needed with --dry_run --conf CONF)")
     for name in ("num_processes", "max_restarts"):
         flags.register_multi_flags_validator(
             ["distributed", name], lambda values, name=name: values["distributed"] != "none" or values[name] is None,

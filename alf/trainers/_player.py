@@ -73,6 +73,9 @@ def load_algorithm(root_dir: str, algorithm, checkpoint_step: Union[int, str] = 
     directory = os.path.join(root_dir, "train", "algorithm")
     checkpointer = Checkpointer(directory, algorithm=algorithm)
     if not checkpointer.has_checkpoint(checkpoint_step):
+        if checkpoint_step == "best":
+            raise CheckpointError(f"{root_dir}: there is no best checkpoint. Only evaluation while training makes one: "
+                                  "train with TrainerConfig.evaluate=True. --checkpoint_step latest is the newest.")
         names = os.listdir(directory) if os.path.isdir(directory) else []
         steps = sorted(int(name.removeprefix("ckpt-")) for name in names if name.startswith("ckpt-"))
         raise CheckpointError(f"{root_dir}: there is no checkpoint {checkpoint_step}, but {steps or 'none at all'}. "

@@ -102,6 +102,15 @@ def test_missing_checkpoint_is_named_with_those_that_exist(commands, run, tmp_pa
     assert commands.run("evaluate", "--root_dir", tmp_path).code == 2
 
 
+def test_missing_best_checkpoint_is_told_with_what_makes_one(commands, tmp_path):
+    trained = commands.run("train", "--conf", CONF, "--root_dir", tmp_path, "--conf_param",
+                           "TrainerConfig.evaluate=False")
+    assert trained.code == 0, trained.stderr
+    done = commands.run("play", "--root_dir", tmp_path, "--norender", "--checkpoint_step", "best")
+    assert done.code == 2
+    assert "there is no best checkpoint" in done.stderr and "TrainerConfig.evaluate=True" in done.stderr
+
+
 def test_play_without_a_screen(commands, run):
     done = commands.run("play", "--root_dir", run, "--norender", "--num_episodes", 2, "--random_seed", 5)
     assert done.code == 0, done.stderr

@@ -47,6 +47,11 @@ def test_missing_conf_names_the_nearest_example(commands, tmp_path):
         f"error: --root_dir {tmp_path}/run: no run there (no alf_config.py). Pass --conf to begin one.\n")
 
 
+def test_missing_conf_like_no_other_is_told_where_examples_are(commands, tmp_path):
+    told = _told(commands, tmp_path / "run", "--conf", "nosuch_conf.py")
+    assert "no such file. Examples of confs are in " in told and "Did you mean" not in told
+
+
 def test_conf_that_is_a_directory_is_told(commands, tmp_path):
     assert "is a directory" in _told(commands, tmp_path / "run", "--conf", CONFS)
 
@@ -83,7 +88,8 @@ def test_misspelt_flag_names_the_nearest(commands, tmp_path):
     assert "python -m alf.bin.train --help" in told
     assert "unknown argument 'stray'" in _told(commands, tmp_path / "run", "--conf", "ppo_cart_pole", "stray")
     command = commands.run("train", "--conf", "ppo_cart_pole")
-    assert command.code == 2 and "--root_dir" in command.stderr
+    assert command.code == 2
+    assert "train needs --root_dir DIR (not needed with --dry_run --conf CONF)" in command.stderr
 
 
 def test_package_that_is_missing_is_told(commands, tmp_path):

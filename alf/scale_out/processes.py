@@ -50,6 +50,8 @@ def join(kind: str, timeout_seconds: float) -> None:
     context = PerProcessContext()
     context.set_distributed(dist.get_rank(), dist.get_world_size())
     context.finalize()
+    if context.ddp_rank == 0:
+        logging.info("all %d processes have started", context.num_processes)
     memory = os.environ.pop(MEMORY_VARIABLE, "")  # not for processes that this one starts
     if memory:
         distributed.use_shared_memory(int(memory), timeout_seconds)
@@ -79,7 +81,7 @@ def run_together(kind: str, num_processes: Optional[int], root_dir: str, max_res
         restarts_left = max_restarts if max_restarts is not None else 3 if kind == "ray" else 0
         while True:
             with places.members(max(1, min(wanted, places.number())), root_dir) as members:
-                logging.info("training in %d processes, which meet at %s", members.num_processes, members.meeting_point)
+                logging.info("starting %d processes, which meet at %s", members.num_processes, members.meeting_point)
                 code = supervisor.wait(members)
             if code >= 0 or restarts_left == 0 or supervisor.was_asked_to_leave:
                 return code if code >= 0 else 128 - code
@@ -108,6 +110,9 @@ def _places(kind: str, num_processes: Optional[int], ray_address: Optional[str])
         num_processes = num_processes or torch.cuda.device_count()
     elif num_processes is None:
         raise ValueError("--distributed=multi-cpu: expected --num_processes, the number of processes, got none.")
+    elif num_processes > len(os.sched_getaffinity(0)):
+        logging.warning("--num_processes=%d: there are only %d cores, for which the processes will wait. No more "
+                        "processes than cores train quickest.", num_processes, len(os.sched_getaffinity(0)))
     yield _Places(lambda: num_processes, LocalMembers)
 
 

@@ -70,7 +70,8 @@ def test_the_work_is_shared(commands, tmp_path):
     assert command.code == 0, command.stderr
     # Each steps one of the two environments, and all steps count.
     assert "1 environments in the main process" in command.stderr
-    assert "which meet at port" in command.stderr
+    assert "starting 2 processes, which meet at port" in command.stderr
+    assert command.stderr.count("all 2 processes have started") == 1
     saved = final_state(tmp_path / "run", 2)
     folder, own_folder = f"train/algorithm/ckpt-{checkpoints(tmp_path / 'run')[-1]}", "train/process1/checkpoints"
     own_folder += f"/ckpt-{checkpoints(tmp_path / 'run')[-1]}"

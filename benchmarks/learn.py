@@ -21,6 +21,8 @@ import sys
 import tempfile
 import time
 
+from alf._install import how_to_install
+
 
 def read_curve(root_dir: str) -> list:
     """Return ``(env_steps, seconds, return, episodes)`` rows of a run, seconds since its first summary."""
@@ -164,7 +166,7 @@ def main() -> None:
     try:
         plot(rows, name, str(pathlib.Path(arguments.out, f"{name}.png")))
     except ImportError:
-        print("no picture: pip install alf-rl[plot]")
+        print(f"no picture: {how_to_install('plot')}")
     print(f"{report['reached']} seeds reached {report['threshold']}; medians: {report['median_seconds']} s, "
           f"{report['median_cpu_seconds']} s of the processor, {report['median_env_steps']} environment steps")
 

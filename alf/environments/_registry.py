@@ -12,6 +12,7 @@ from typing import Any
 
 import gymnasium
 
+from alf._install import how_to_install
 from alf.environments._mujoco_compat import let_joint_types_be_compared
 
 logger = logging.getLogger(__name__)
@@ -58,13 +59,13 @@ RETIRED.update(
     }
 )
 
-#: (pattern of ids, module whose import registers them, what pip is to install for it)
+#: (pattern of ids, module whose import registers them, how to install it)
 _PLUGINS = (
-    (r"ALE/.+|.+NoFrameskip-v\d|.+Deterministic-v\d", "ale_py", "alf-rl[atari]"),
-    (r"(MiniGrid|BabyAI)-.+", "minigrid", "minigrid"),
-    (r"(Fetch|Hand|AntMaze|PointMaze|AdroitHand|FrankaKitchen).+", "gymnasium_robotics", "alf-rl[robotics]"),
-    (r"dm_control/.+", "shimmy", "shimmy[dm-control]"),
-    (r"(highway|merge|roundabout|parking|intersection|racetrack)-.+", "highway_env", "highway-env"),
+    (r"ALE/.+|.+NoFrameskip-v\d|.+Deterministic-v\d", "ale_py", how_to_install("atari")),
+    (r"(MiniGrid|BabyAI)-.+", "minigrid", "pip install minigrid"),
+    (r"(Fetch|Hand|AntMaze|PointMaze|AdroitHand|FrankaKitchen).+", "gymnasium_robotics", how_to_install("robotics")),
+    (r"dm_control/.+", "shimmy", "pip install 'shimmy[dm-control]'"),
+    (r"(highway|merge|roundabout|parking|intersection|racetrack)-.+", "highway_env", "pip install highway-env"),
 )
 
 #: Module of an entry point -> extra with the packages that it imports.
@@ -109,11 +110,11 @@ def _import_plugin(env_id: str) -> None:
     Raises:
         ImportError: if that package is missing; it says what to install.
     """
-    for pattern, module, requirement in _PLUGINS:
+    for pattern, module, how in _PLUGINS:
         if re.fullmatch(pattern, env_id):
             if importlib.util.find_spec(module) is None:
                 raise ImportError(
-                    f"{env_id!r} needs the package {module}, which is not installed: pip install '{requirement}'."
+                    f"{env_id!r} needs the package {module}, which is not installed: {how}."
                 )
             gymnasium.register_envs(importlib.import_module(module))
             return
@@ -188,5 +189,5 @@ def make(spec: gymnasium.envs.registration.EnvSpec) -> gymnasium.Env:
         if extra is None:
             raise
         raise ImportError(
-            f"{spec.id!r} needs packages that are not installed ({error}): pip install 'alf-rl[{extra}]'."
+            f"{spec.id!r} needs packages that are not installed ({error}): {how_to_install(extra)}."
         ) from error

@@ -8,6 +8,7 @@ from typing import Any, Optional
 import gymnasium
 import numpy as np
 
+from alf._install import how_to_install
 from alf.environments._mujoco_compat import draw_without_screen
 
 
@@ -52,7 +53,7 @@ class DMCGYMWrapper(gymnasium.Env):
             if error.name != "dm_control":
                 raise
             raise ImportError(
-                "The DeepMind control suite needs dm_control, which is not installed: pip install 'alf-rl[dmc]'."
+                f"The DeepMind control suite needs dm_control, which is not installed: {how_to_install('dmc')}."
             ) from None
         if (domain_name, task_name) not in suite.ALL_TASKS:
             names = [":".join(task) for task in suite.ALL_TASKS]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 import alf.nest as nest
+from alf._install import how_to_install
 from alf.config_util import configurable
 from alf.data_structures import TimeStep, time_step_spec
 from alf.device_ctx import get_default_device
@@ -227,7 +228,7 @@ def load(
         import ale_py.roms
         from ale_py.vector_env import AtariVectorEnv
     except ImportError as error:
-        raise ImportError("suite_ale needs the package ale-py: pip install 'alf-rl[atari]'.") from error
+        raise ImportError(f"suite_ale needs the package ale-py: {how_to_install('atari')}.") from error
     rom, roms = rom_name(environment_name), ale_py.roms.get_all_rom_ids()
     if rom not in roms:
         near = difflib.get_close_matches(rom, roms, n=3)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import alf.nest as nest
+from alf._install import how_to_install
 from alf.config_util import configurable
 from alf.data_structures import TimeStep, time_step_spec
 from alf.device_ctx import get_default_device
@@ -392,7 +393,7 @@ def load(
     try:
         import envpool
     except ImportError as error:
-        raise ImportError("suite_envpool needs the package envpool: pip install 'alf-rl[envpool]'.") from error
+        raise ImportError(f"suite_envpool needs the package envpool: {how_to_install('envpool')}.") from error
     name = pool_name(environment_name, envpool.list_all_envs())
     _check_options(options, [*type(envpool.make_spec(name)).gen_config._fields, *_DRAWING])
     arguments = dict(options, num_envs=batch_size, num_threads=num_threads)

@@ -11,6 +11,7 @@ import numpy as np
 
 import alf.environments._registry as _registry
 import alf.environments.suite_gym as suite_gym
+from alf._install import how_to_install
 from alf.config_util import configurable
 from alf.environments._mujoco_compat import draw_without_screen
 from alf.environments.alf_environment import AlfEnvironment
@@ -156,7 +157,7 @@ def load(
 
     if not is_available():
         raise ImportError(
-            "suite_robotics needs gymnasium-robotics, which is not installed: pip install 'alf-rl[robotics]'."
+            f"suite_robotics needs gymnasium-robotics, which is not installed: {how_to_install('robotics')}."
         )
     draw_without_screen()
     spec = _registry.find_spec(environment_name)

@@ -5,6 +5,7 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 import torch
 
+from alf._install import how_to_install
 from alf.data_structures import Experience, StepType
 from alf.nest import flatten
 from alf.nest.nest import extract_fields_from_nest, is_nested, py_map_structure_with_path
@@ -34,7 +35,7 @@ def read_dataset(dataset_id: str, spec: Experience,
         import minari
     except ImportError as error:
         raise MinariError(f"offline_buffer_dir: minari:{dataset_id} needs the package minari, which is not installed. "
-                          "Install the extra: pip install 'alf-rl[offline]'.") from error
+                          f"Install the extra: {how_to_install('offline')}.") from error
     try:
         dataset = minari.load_dataset(dataset_id)
     except FileNotFoundError as error:
@@ -130,5 +131,5 @@ def _rescaled(action: np.ndarray, space, spec: TensorSpec) -> np.ndarray:
     low, high = np.asarray(space.low, np.float64), np.asarray(space.high, np.float64)
     if not spec.is_bounded() or not (np.isfinite(low) & np.isfinite(high)).all():
         return action
-    share = (action - low) / (high - low)
-    return (spec.minimum + share * (spec.maximum - spec.minimum)).astype(np.float32)
+    fraction = (action - low) / (high - low)
+    return (spec.minimum + fraction * (spec.maximum - spec.minimum)).astype(np.float32)

@@ -10,6 +10,7 @@ from typing import Dict, List, Optional
 
 from absl import logging
 
+from alf._install import how_to_install
 from alf.scale_out._bound_process import bound_command
 from alf.scale_out._members import LOST, Members
 
@@ -30,7 +31,7 @@ class Cluster:
         try:
             self._ray = importlib.import_module("ray")
         except ImportError:
-            raise ImportError("--distributed=ray needs Ray: pip install 'alf-rl[ray]'.") from None
+            raise ImportError(f"--distributed=ray needs Ray: {how_to_install('ray')}.") from None
         self._address = address
 
     def __enter__(self):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 import alf.nest as nest
+from alf._install import how_to_install
 
 INTER_NEAREST, INTER_LINEAR, INTER_CUBIC, INTER_AREA = 0, 1, 2, 3  # OpenCV's numbers
 _TORCH_MODES = {
@@ -134,6 +135,6 @@ def import_matplotlib() -> Any:
         import matplotlib.figure
     except ImportError as error:
         raise ImportError(
-            "Rendering needs matplotlib, which is not installed. Install it with: pip install 'alf-rl[plot]'"
+            f"Rendering needs matplotlib, which is not installed: {how_to_install('plot')}."
         ) from error
     return matplotlib

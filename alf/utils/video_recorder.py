@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 
 import alf.nest as nest
+from alf._install import how_to_install
 from alf.config_util import configurable
 from alf.summary._image import INTER_AREA, Image
 
@@ -42,8 +43,7 @@ class VideoWriter:
             import av
         except ImportError as error:
             raise ImportError(
-                "Writing videos needs PyAV, which is not installed. Install it with: "
-                "pip install 'alf-rl[video]'"
+                f"Writing videos needs PyAV, which is not installed: {how_to_install('video')}."
             ) from error
         self._av = av
         self._path = os.path.abspath(os.path.expanduser(path))

@@ -12,6 +12,7 @@ PACKAGE = ROOT / "alf"
 # room (the part of a module's name after "alf.") -> floor; the roof is `alf` itself
 FLOOR = {
     "_config": 0,  # the configuration system
+    "_install": 0,  # how to install what only some parts need
     "_envs": 0,  # C++, csrc/envs
     "_parallel_env": 0,  # C++, csrc/parallel_env
     "_exchange": 0,  # C++, csrc/exchange

@@ -185,7 +185,7 @@ def test_unknown_id_suggests_the_nearest():
 
 def test_id_of_a_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"needs the package minigrid.*pip install 'minigrid'"):
+    with pytest.raises(ImportError, match=r"needs the package minigrid.*: pip install minigrid\."):
         suite_gym.load("MiniGrid-Empty-5x5-v0")
 
 
@@ -196,7 +196,8 @@ def test_environment_of_a_missing_package_names_the_extra(monkeypatch):
 
     monkeypatch.setattr(registry.gymnasium, "make", fail)
     spec = gymnasium.spec("LunarLander-v3")
-    with pytest.raises(ImportError, match=r"'LunarLander-v3' needs packages .*pip install 'alf-rl\[box2d\]'"):
+    with pytest.raises(ImportError, match=r"'LunarLander-v3' needs packages .*pip install 'alf-rl\[box2d\]', or in a "
+                                          r"checkout: pip install -e '\.\[box2d\]'\."):
         registry.make(spec)
 
 

@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 
 import alf.nest as nest
+from alf._install import how_to_install
 from alf.config_util import configurable
 
 spaces = gymnasium.spaces
@@ -52,7 +53,7 @@ def require_cv2() -> Any:
     except ImportError as error:
         raise ImportError(
             "Resizing and grey frames need OpenCV, which is not installed: "
-            "pip install 'alf-rl[atari]' (or opencv-python-headless)."
+            f"{how_to_install('atari')} (or opencv-python-headless)."
         ) from error
     return cv2
 

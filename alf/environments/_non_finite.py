@@ -11,7 +11,7 @@ import torch
 
 import alf.nest as nest
 from alf.data_structures import TimeStep
-from alf.environments._pool._errors import NonFiniteError, TooManyResetsError
+from alf.environments._pool._errors import NonFiniteStepError, TooManyResetsError
 from alf.environments._pool._restarts import RestartBudget
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class FiniteCheck:
         Args:
             time_step: of arrays or tensors, with or without a batch dimension.
         Raises:
-            NonFiniteError: naming the part, the index and the value.
+            NonFiniteStepError: naming the part, the index and the value.
         """
         reward = time_step.reward
         # The sum is one pass; it may be infinite by itself, and is then looked into.
@@ -98,7 +98,7 @@ class FiniteCheck:
         bad = np.argwhere(~np.isfinite(values))
         if len(bad):
             index = bad[0].tolist()
-            raise NonFiniteError(
+            raise NonFiniteStepError(
                 f"{self._name}: {path}{index or ''}: expected a finite number, got {values[tuple(index)]}. Repair the "
                 "environment, or end the episode where its simulation breaks down."
             )

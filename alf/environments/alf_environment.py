@@ -49,7 +49,7 @@ class AlfEnvironment(abc.ABC):
     #: Whether ``step`` after ``LAST`` starts a new episode by itself.
     auto_reset: bool = True
 
-    #: Whether ``step`` and ``reset`` look for NaN and infinity themselves, and raise a NonFiniteError.
+    #: Whether ``step`` and ``reset`` look for NaN and infinity themselves, and raise a NonFiniteStepError.
     checks_finite: bool = False
 
     _current_time_step: ds.TimeStep | None = None

@@ -14,7 +14,7 @@ from alf.environments._env_info import EnvInfo
 from alf.environments._gym_state import get_gym_state, set_gym_state
 from alf.environments._legacy_gym import LegacyGymAdapter, is_legacy_env
 from alf.environments._plain_step import NUMBERS, PlainStep
-from alf.environments._pool._errors import NonFiniteError
+from alf.environments._pool._errors import NonFiniteStepError
 from alf.environments._rows import FIRST, LAST, MID, Rows
 from alf.environments._spaces import (
     UnsupportedSpaceError,
@@ -320,9 +320,9 @@ class AlfGymWrapper(AlfEnvironment):
             squares = value.dot(value) if value.ndim == 1 else np.vdot(value, value)
             if not math.isfinite(squares) and not np.isfinite(value).all():
                 path = self._leaves[index].path
-                raise NonFiniteError(f"{self._name}: {path}: expected finite numbers, got {value!r:.200}.")
+                raise NonFiniteStepError(f"{self._name}: {path}: expected finite numbers, got {value!r:.200}.")
         if not math.isfinite(reward if self._scalar_reward else reward.sum()) and not np.isfinite(reward).all():
-            raise NonFiniteError(f"{self._name}: reward: expected a finite number, got {reward}.")
+            raise NonFiniteStepError(f"{self._name}: reward: expected a finite number, got {reward}.")
 
     def reset_into(self, rows: Rows, index: int) -> int:
         """Start a new episode and write FIRST into row ``index``."""

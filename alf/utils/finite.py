@@ -9,7 +9,7 @@ _MAX_NAMES = 8
 
 
 class NonFiniteError(RuntimeError):
-    """A loss, a gradient or a parameter is NaN or infinite."""
+    """A loss, a gradient, a parameter or, in a class of its own, a step of an environment is NaN or infinite."""
 
 
 def is_finite(tensor: torch.Tensor) -> bool:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import cloudpickle
 
+from alf.utils.finite import NonFiniteError
+
 #: Parts of a failure are kept below this, so that a worker can send one while nobody reads.
 _MAX_BYTES = 32 * 1024
 
@@ -21,14 +23,14 @@ class WorkerDiedError(RuntimeError):
     """A worker process ended, or had to be ended because it did not answer in time."""
 
 
-class NonFiniteError(ValueError):
+class NonFiniteStepError(NonFiniteError, ValueError):
     """An observation, reward or action is NaN or infinite."""
 
     #: Whether it is an action, for which the environment is not to blame.
     blames_caller: bool = False
 
 
-class TooManyResetsError(NonFiniteError):
+class TooManyResetsError(NonFiniteStepError):
     """Environments returned NaN or infinity more often than they may be reset."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import alf.nest as nest
 from alf.environments._pool import _backend
-from alf.environments._pool._errors import NonFiniteError, describe
+from alf.environments._pool._errors import NonFiniteStepError, describe
 from alf.environments._pool._latency import LatencySampler
 from alf.environments._pool._segment import Specs, Views
 from alf.environments._pool._twin import UNWRITTEN
@@ -118,7 +118,7 @@ class Host:
         """Step the environments of ``part`` with the shared actions, and write time step ``ring_row``.
 
         Raises:
-            NonFiniteError: if an action, an observation or a reward is NaN or infinite.
+            NonFiniteStepError: if an action, an observation or a reward is NaN or infinite.
             Exception: whatever an environment raises, with a note that names it.
         """
         start, stop, step_envs = self._parts[part]
@@ -166,12 +166,12 @@ class Host:
         def guarded(rows: Rows, *arguments: Any) -> None:
             try:
                 write(rows, *arguments)
-            except NonFiniteError as error:
+            except NonFiniteStepError as error:
                 self._begin_anew(index, rows, error, f"environment {index}, step {self.step_count + 1}: {error}")
 
         return guarded
 
-    def _begin_anew(self, index: int, rows: Rows, error: NonFiniteError, told: str) -> None:
+    def _begin_anew(self, index: int, rows: Rows, error: NonFiniteStepError, told: str) -> None:
         """Reset an environment that returned NaN or infinity, and note ``told`` of it; or raise the error.
 
         An environment that does so again in the same step is beyond help.
@@ -192,7 +192,7 @@ class Host:
         index = getattr(error, "env_index", self.unfinished(part, ring_row))
         error.add_note(describe(index, phase, self.step_count, "the main process"))
 
-    def _non_finite_action(self, leaf: int, row: int, offset: int) -> NonFiniteError:
+    def _non_finite_action(self, leaf: int, row: int, offset: int) -> NonFiniteStepError:
         path = leaf_path("action", self._specs.action, leaf)
         block = self._views.actions[leaf]
         error = self._error(
@@ -207,7 +207,7 @@ class Host:
         error.blames_caller = True
         return error
 
-    def _non_finite(self, ring_row: int, block_index: int, row: int, offset: int) -> NonFiniteError:
+    def _non_finite(self, ring_row: int, block_index: int, row: int, offset: int) -> NonFiniteStepError:
         if block_index == 0:
             path, block = "reward", self._views.reward[ring_row]
         else:
@@ -225,10 +225,10 @@ class Host:
 
     def _error(
         self, what: str, path: str, row: int, value: Any, shape: tuple, offset: int, hint: str
-    ) -> NonFiniteError:
+    ) -> NonFiniteStepError:
         index = row // self._per_env
         position = list(map(int, np.unravel_index(offset, shape))) if shape else ""
-        error = NonFiniteError(
+        error = NonFiniteStepError(
             f"{what} of environment {index}: {path}{position}: expected a finite number, got {value} "
             f"in step {self.step_count + 1}. {hint}"
         )

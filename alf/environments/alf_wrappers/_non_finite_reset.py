@@ -6,7 +6,7 @@ from typing import Any
 
 from alf.data_structures import TimeStep
 from alf.environments._non_finite import FiniteCheck, NonFinitePolicy
-from alf.environments._pool._errors import NonFiniteError
+from alf.environments._pool._errors import NonFiniteStepError
 from alf.environments._rows import LAST
 from alf.environments.alf_environment import AlfEnvironment
 from alf.environments.alf_wrappers._base import AlfEnvironmentBaseWrapper
@@ -34,7 +34,7 @@ class NonFiniteReset(AlfEnvironmentBaseWrapper):
     def _reset(self) -> TimeStep:
         try:
             return self._checked(self._env.reset())
-        except NonFiniteError as error:
+        except NonFiniteStepError as error:
             self._take(error)
             return self._checked(self._env.reset())
 
@@ -43,7 +43,7 @@ class NonFiniteReset(AlfEnvironmentBaseWrapper):
         self._num_steps += 1
         try:
             return self._checked(self._env.step(action))
-        except NonFiniteError as error:
+        except NonFiniteStepError as error:
             self._take(error)
         time_step = self._reset()
         before.step_type.fill_(LAST)
@@ -54,7 +54,7 @@ class NonFiniteReset(AlfEnvironmentBaseWrapper):
         # Of its own, for it may be written to: an environment may return the same array again and again.
         return time_step._replace(step_type=time_step.step_type.clone())
 
-    def _take(self, error: NonFiniteError) -> None:
+    def _take(self, error: NonFiniteStepError) -> None:
         if error.blames_caller:
             raise error
         self._policy.take(f"step {self._num_steps}: {error}")

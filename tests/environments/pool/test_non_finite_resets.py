@@ -9,10 +9,11 @@ import torch
 import alf.environments.alf_wrappers as alf_wrappers
 from alf.data_structures import StepType
 from alf.environments._non_finite import NonFinitePolicy
-from alf.environments._pool._errors import NonFiniteError, TooManyResetsError
+from alf.environments._pool._errors import NonFiniteStepError, TooManyResetsError
 from alf.environments.fast_parallel_environment import FastParallelEnvironment
 from alf.environments.thread_environment import ThreadEnvironment
 from alf.environments.utils import create_environment
+from alf.utils.finite import NonFiniteError
 
 FIRST, MID, LAST = (int(t) for t in (StepType.FIRST, StepType.MID, StepType.LAST))
 FIELDS = {"nan reward": "reward", "inf observation": r"observation\.count\[0\]"}
@@ -91,7 +92,7 @@ def test_environment_that_checks_itself_is_reset_too(toys, make, caplog):
         def _step(self, action):
             time_step = super()._step(action)
             if time_step.reward != time_step.reward:
-                raise NonFiniteError("toy: reward: expected a finite number, got nan.")
+                raise NonFiniteStepError("toy: reward: expected a finite number, got nan.")
             return time_step
 
     constructor, = toys(1, fault="nan reward", faulty=(0,), fault_step=2)
@@ -111,7 +112,7 @@ def test_first_observation_that_is_not_finite_is_drawn_again_once(make, caplog):
             assert env.reset().step_type.tolist() == [FIRST, FIRST] and env.interrupted_envs == []
             assert "environment 0: observation" in caplog.text
         else:
-            with pytest.raises(NonFiniteError, match="environment 0: observation"):
+            with pytest.raises(NonFiniteStepError, match="environment 0: observation"):
                 env.reset()
 
 
@@ -192,7 +193,7 @@ def test_environment_in_a_thread_is_reset(toys, caplog, without_thread):
 def test_environment_in_a_thread_that_is_not_to_be_reset_raises(toys):
     env = ThreadEnvironment(functools.partial(toys(1, fault="inf observation", faulty=(0,), fault_step=1)[0], env_id=0))
     env.reset()
-    with pytest.raises(NonFiniteError, match=r"observation\.count\[0, 0\]|observation\.count\[0\].* got inf"):
+    with pytest.raises(NonFiniteStepError, match=r"observation\.count\[0, 0\]|observation\.count\[0\].* got inf"):
         env.step(actions(1, 1))
     env.close()
 
@@ -222,3 +223,7 @@ def test_what_cannot_be_asked_for_is_refused(toys):
     with pytest.raises(ValueError, match="ParallelAlfEnvironment cannot reset a single environment"):
         create_environment("toy", functools.partial(load_toy, toys(1)[0]), on_non_finite="reset",
                            parallel_environment_ctor=ParallelAlfEnvironment)
+
+
+def test_error_of_a_step_is_caught_as_that_of_training_too():
+    assert issubclass(NonFiniteStepError, NonFiniteError) and issubclass(NonFiniteStepError, ValueError)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from alf.data_structures import StepType
-from alf.environments._pool._errors import NonFiniteError, WorkerDiedError, WorkerError
+from alf.environments._pool._errors import NonFiniteStepError, WorkerDiedError, WorkerError
 from alf.environments.fast_parallel_environment import FastParallelEnvironment
 
 FIRST, MID, LAST = (int(t) for t in (StepType.FIRST, StepType.MID, StepType.LAST))
@@ -126,7 +126,7 @@ def test_non_finite_values_name_environment_field_and_step(toys, num_workers, ba
     ):
         env = FastParallelEnvironment(toys(3, fault=fault), **options)
         try:
-            with pytest.raises(NonFiniteError, match=words):
+            with pytest.raises(NonFiniteStepError, match=words):
                 step_until_error(env)
         finally:
             env.close()
@@ -136,7 +136,7 @@ def test_non_finite_values_name_environment_field_and_step(toys, num_workers, ba
         go = torch.zeros(2, 2)
         go[1, 1] = float("nan")
         with pytest.raises(
-            NonFiniteError, match=r"environment 1: action\.go\[1\]: expected a finite number, got nan"
+            NonFiniteStepError, match=r"environment 1: action\.go\[1\]: expected a finite number, got nan"
         ):
             env.step({"go": go, "kind": torch.zeros(2, dtype=torch.int64)})
     finally:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from alf.data_structures import StepType
-from alf.environments._pool._errors import NonFiniteError, WorkerDiedError
+from alf.environments._pool._errors import NonFiniteStepError, WorkerDiedError
 from alf.environments._pool._restarts import RestartBudget
 from alf.environments.fast_parallel_environment import FastParallelEnvironment
 
@@ -215,7 +215,7 @@ def test_action_that_is_not_finite_restarts_nothing(toys):
         env.reset()
         workers = env.worker_process_ids
         go = torch.full((2, 2), float("inf"))
-        with pytest.raises(NonFiniteError, match="action.go"):
+        with pytest.raises(NonFiniteStepError, match="action.go"):
             env.step({"go": go, "kind": torch.zeros(2, dtype=torch.int64)})
         assert env.worker_process_ids == workers
     finally:

@@ -1,7 +1,6 @@
 """Prior distributions over actions, from which a policy may diverge by a target only."""
 
 import math
-from typing import Union
 
 import torch
 import torch.distributions as td
@@ -12,31 +11,12 @@ from alf.config_util import configurable
 from alf.data_structures import AlgStep, TimeStep
 from alf.nest import Nest, map_structure
 from alf.tensor_specs import BoundedTensorSpec
-from alf.utils import dist_utils
-
-
-def normcdf(a: Union[float, Tensor], b: Tensor) -> Tensor:
-    """Return the probability that a standard normal variable lies in ``(a, b)``.
-
-    Both bounds are taken to the side of 0 where no digits cancel.
-
-    Args:
-        a: lower bound, broadcasts with ``b``.
-        b: upper bound, at least ``a``.
-    """
-    a, b = torch.broadcast_tensors(torch.as_tensor(a, dtype=b.dtype, device=b.device), b)
-    flip = a + b > 0
-    low, high = torch.where(flip, -b, a), torch.where(flip, -a, b)
-    return _lower_tail(high) - _lower_tail(low)
-
-
-def _lower_tail(z: Tensor) -> Tensor:
-    """Return the distribution function of a standard normal variable, with all digits where ``z`` is negative."""
-    return 0.5 * torch.erfc(z * -math.sqrt(0.5))
+from alf.utils import dist_utils, distributions
+from alf.utils.distributions import normcdf  # noqa: F401  (part of this module's API)
 
 
 class TruncatedNormal(td.Distribution):
-    """A normal distribution cut off at bounds.
+    """A normal distribution of numbers, cut off at bounds, by means of that of vectors in ``alf.utils.distributions``.
 
     Args:
         loc: mean before the cut, ``[...]``.
@@ -57,9 +37,8 @@ class TruncatedNormal(td.Distribution):
     def __init__(self, loc: Tensor, scale: Tensor, low: Tensor, high: Tensor, validate_args=None):
         self.loc, self.scale, self.low, self.high = torch.broadcast_tensors(loc, scale, low, high)
         super().__init__(self.loc.shape, validate_args=validate_args)
-        self._low_z = (self.low - self.loc) / self.scale
-        self._high_z = (self.high - self.loc) / self.scale
-        self._mass = normcdf(self._low_z, self._high_z)
+        self._vectors = distributions.TruncatedNormal(
+            *(part.unsqueeze(-1) for part in (self.loc, self.scale, self.low, self.high)))
 
     @property
     def support(self) -> td.constraints.Constraint:
@@ -69,14 +48,12 @@ class TruncatedNormal(td.Distribution):
     @property
     def mode(self) -> Tensor:
         """The most probable value ``[...]``: the mean before the cut, or the bound next to it."""
-        return self.loc.clamp(self.low, self.high)
+        return self._vectors.mode.squeeze(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log densities; minus infinity outside of the bounds."""
-        z = (value - self.loc) / self.scale
-        log_density = -0.5 * z * z - self.scale.log() - 0.5 * math.log(2 * math.pi) - self._mass.log()
         inside = (value >= self.low) & (value <= self.high)
-        return torch.where(inside, log_density, -math.inf)
+        return torch.where(inside, self._vectors.log_prob(value.unsqueeze(-1)), -math.inf)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         """Return samples ``[*sample_shape, ...]`` without gradient."""
@@ -84,16 +61,8 @@ class TruncatedNormal(td.Distribution):
             return self.rsample(sample_shape)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        """Return samples ``[*sample_shape, ...]``, differentiable in ``loc`` and ``scale``, by the inverse of the
-        distribution function."""
-        uniform = torch.rand(self._extended_shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
-        # From the side of 0 where the distribution function has its digits.
-        flip = self._low_z + self._high_z > 0
-        start = _lower_tail(torch.where(flip, -self._high_z, self._low_z))
-        z = torch.special.ndtri(start + uniform * self._mass)
-        z = torch.where(flip, -z, z)
-        value = self.loc + self.scale * z
-        return torch.minimum(torch.maximum(value, self.low), self.high)
+        """Return samples ``[*sample_shape, ...]``, differentiable in ``loc`` and ``scale``."""
+        return self._vectors.rsample(sample_shape).squeeze(-1)
 
 
 class _PriorActor(Algorithm):
@@ -185,7 +154,7 @@ class SameActionPriorActor(_PriorActor):
     Args:
         observation_spec: nest of specs of the observation.
         action_spec: nest of bounded specs of the action.
-        same_action_noise: standard deviation about the last action, as a share of half of the range.
+        same_action_noise: standard deviation about the last action, as a fraction of half of the range.
         same_action_prob: probability to repeat the last action. Where an episode begins there is none: all are alike.
         debug_summaries: see :class:`Algorithm`.
         name: name in summaries.

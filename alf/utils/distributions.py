@@ -1,12 +1,27 @@
 """Truncated distributions of vectors, sampled by inverting the cumulative distribution function."""
 
 import math
-from typing import Tuple
+from typing import Tuple, Union
 
 import torch
 import torch.distributions as td
 from torch import Tensor
 from torch.distributions import constraints
+
+
+def normcdf(a: Union[float, Tensor], b: Tensor) -> Tensor:
+    """Return the probability that a standard normal variable lies in ``(a, b)``.
+
+    Both bounds are taken to the side of 0 where no digits cancel.
+
+    Args:
+        a: lower bound, broadcasts with ``b``.
+        b: upper bound, at least ``a``.
+    """
+    a, b = torch.broadcast_tensors(torch.as_tensor(a, dtype=b.dtype, device=b.device), b)
+    flip = a + b > 0
+    low, high = torch.where(flip, -b, a), torch.where(flip, -a, b)
+    return torch.special.ndtr(high) - torch.special.ndtr(low)
 
 
 class InverseTransformSampling:

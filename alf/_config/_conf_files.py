@@ -95,7 +95,7 @@ def _run_root(path: str, place: Place, fresh: bool) -> ConfigModule:
             forget_confs()
         before, user_names = store.snapshot(), set(_loading.user_names)
     try:
-        conf = _run(path, place)
+        conf = _run(path)
     except BaseException:
         with LOCK:
             store.restore(before)
@@ -115,14 +115,14 @@ def _run_imported(name: str, path: str, place: Place) -> ConfFile:
     if path in running:
         chain = " -> ".join(map(os.path.basename, [*running[running.index(path) :], path]))
         raise ConfigError(f"Confs import each other in a circle ({place}): {chain}.")
-    conf = _loading.done.get(path) or _run(path, place)
+    conf = _loading.done.get(path) or _run(path)
     # A conf module of Python finds what lies beside it again without our help.
     if place.filename == importer.path or os.path.dirname(path) != os.path.dirname(place.filename):
         importer.imports.append((name, conf))
     return conf
 
 
-def _run(path: str, place: Place) -> ConfFile:
+def _run(path: str) -> ConfFile:
     with open(path, "rb") as file:
         conf = ConfFile(path, file.read())
     code = _compile(conf)

@@ -147,7 +147,7 @@ def _configure_class(cls: type, entry: Entry) -> type:
         }[method_name, own]
     register(entry)
     if method_name is not None:
-        wrapped = _finish(functools.wraps(constructor)(make(cls, constructor, entry)), entry)
+        wrapped = _finish(functools.wraps(constructor)(make(constructor if own else cls, entry)), entry)
         try:
             setattr(cls, method_name, staticmethod(wrapped) if method_name == "__new__" else wrapped)
         except TypeError as error:
@@ -175,7 +175,7 @@ def _finish(wrapper: Callable, entry: Entry) -> Callable:
 # function would cost every construction another Python call.
 
 
-def _own_init(cls: type, init: Callable, entry: Entry) -> Callable:
+def _own_init(init: Callable, entry: Entry) -> Callable:
     get, make_plan, explain = entry.plans.get, entry.make_plan, entry.explain
 
     def __init__(self, /, *args, **kwargs):
@@ -194,7 +194,7 @@ def _own_init(cls: type, init: Callable, entry: Entry) -> Callable:
     return __init__
 
 
-def _inherited_init(cls: type, init: Callable, entry: Entry) -> Callable:
+def _inherited_init(cls: type, entry: Entry) -> Callable:
     get, make_plan, explain = entry.plans.get, entry.make_plan, entry.explain
 
     def __init__(self, /, *args, **kwargs):
@@ -214,7 +214,7 @@ def _inherited_init(cls: type, init: Callable, entry: Entry) -> Callable:
     return __init__
 
 
-def _own_new(cls: type, new: Callable, entry: Entry) -> Callable:
+def _own_new(new: Callable, entry: Entry) -> Callable:
     get, make_plan, explain = entry.plans.get, entry.make_plan, entry.explain
 
     def __new__(klass, /, *args, **kwargs):
@@ -232,7 +232,7 @@ def _own_new(cls: type, new: Callable, entry: Entry) -> Callable:
     return __new__
 
 
-def _inherited_new(cls: type, new: Callable, entry: Entry) -> Callable:
+def _inherited_new(cls: type, entry: Entry) -> Callable:
     get, make_plan, explain = entry.plans.get, entry.make_plan, entry.explain
 
     def __new__(klass, /, *args, **kwargs):

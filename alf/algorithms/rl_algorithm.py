@@ -85,7 +85,6 @@ class RLAlgorithm(Algorithm):
         self._action_spec = action_spec
         self._reward_spec = reward_spec
         self._env = env
-        self._is_eval = is_eval
         self._overwrite_policy_output = overwrite_policy_output
         if reward_weights is not None and (reward_spec.ndim != 1 or len(reward_weights) != reward_spec.numel):
             raise ValueError(f"{name}.reward_weights: expected one weight for each component of the reward, whose spec "

@@ -93,11 +93,6 @@ class LegacyGymAdapter(gymnasium.Env):
         self._reset_takes_seed = _accepts(env.reset, "seed")
         self._render_takes_mode = hasattr(env, "render") and _accepts(env.render, "mode")
 
-    @property
-    def legacy_env(self) -> Any:
-        """The old environment."""
-        return self._env
-
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
         """Return ``(observation, info)`` of a new episode."""
         if seed is None:

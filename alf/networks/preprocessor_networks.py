@@ -77,7 +77,7 @@ class PreprocessorNetwork(Network):
         if preprocessing_combiner is not None:
             self._preprocessing_combiner = own_module(preprocessing_combiner)
             spec = preprocessing_combiner(spec)
-        self._processed_input_tensor_spec = check_single_tensor(spec, name)
+        check_single_tensor(spec, name)
 
     def forward(self, inputs: Any, state: Any = (), min_outer_rank: int = 1,
                 max_outer_rank: int = 1) -> Tuple[Any, Any]:

@@ -46,7 +46,6 @@ def wrap_optimizer(cls: Optional[Type[torch.optim.Optimizer]] = None, /) -> Call
             self.name = name or cls.__name__
             self.gradient_clipping = gradient_clipping
             self.clip_by_global_norm = clip_by_global_norm
-            self.total_norm = None
             self._scheduler = None
             if "lr" in kwargs:
                 check_lr(self.name, kwargs["lr"])
@@ -87,7 +86,7 @@ def wrap_optimizer(cls: Optional[Type[torch.optim.Optimizer]] = None, /) -> Call
             if not params:
                 return
             if self.clip_by_global_norm:
-                self.total_norm = torch.nn.utils.clip_grad_norm_(params, self.gradient_clipping)
+                torch.nn.utils.clip_grad_norm_(params, self.gradient_clipping)
                 return
             for p in params:
                 torch.nn.utils.clip_grad_norm_(p, self.gradient_clipping)

@@ -1,5 +1,7 @@
 """Every test starts from the state of a fresh process and leaves none of its own behind."""
 
+import importlib
+import os
 import random
 import sys
 
@@ -9,6 +11,28 @@ import torch
 
 # Tests run side by side; a thread pool in each of them would only make them wait for one another.
 torch.set_num_threads(1)
+
+
+_EXTENSIONS = ("alf._envs", "alf._exchange", "alf._parallel_env", "alf._replay")
+
+
+def pytest_configure(config):
+    """With ``ALF_REQUIRE_NATIVE=1``, refuse to test without the C++ extensions: tests of them would be skipped."""
+    if os.environ.get("ALF_REQUIRE_NATIVE") != "1":
+        return
+    for name in _EXTENSIONS:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise pytest.UsageError(f"ALF_REQUIRE_NATIVE=1: the extension {name} is not built: {error}") from error
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory):
+    """Return a CommandServer: the commands as a stranger starts them."""
+    import command_line
+    with command_line.CommandServer(tmp_path_factory.mktemp("commands")) as server:
+        yield server
 
 
 def _reset_what_was_imported():

@@ -1,6 +1,6 @@
 """The public names keep their arguments, order, defaults, methods and config addresses: confs and code rely on them.
 
-`contract_signatures.json` holds what users rely on. What is not built yet is counted, not failed.
+`contract_signatures.json` holds what users rely on. What is not built yet may only become less.
 """
 
 import functools
@@ -150,11 +150,11 @@ def missing_names(module_name: str) -> list:
     return missing
 
 
-def test_what_is_not_built_yet_is_counted():
-    modules = len(SIGNATURES) - len(BUILT)
+def test_no_more_is_missing_than_before():
+    modules = [module for module in SIGNATURES if module not in BUILT]
     names = [name for module in BUILT for name in missing_names(module)]
-    if modules or names:
-        pytest.skip(f"not built yet: {modules} of {len(SIGNATURES)} modules; in the others {len(names)} names: {names}")
+    assert len(modules) <= 68, modules
+    assert len(names) <= 57, names
 
 
 def test_comparison_sees_each_kind_of_difference():

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import sys
 import tomllib
 
 import pytest
@@ -61,5 +62,14 @@ def test_installed_versions_are_the_pinned_ones(pins):
         installed = importlib.metadata.version(name).partition("+")[0]
         if installed != pins[name]:
             different[name] = (installed, pins[name])
-    if different:
-        pytest.skip(f"tested versions are others (installed, pinned): {different}")
+    assert not different, f"others (installed, pinned): {different}; install with: pip install -c constraints.txt ..."
+
+
+def test_where_native_code_is_required_tests_do_not_begin_without_it(request, monkeypatch):
+    conftest = request.config.pluginmanager.get_plugin(str(ROOT / "tests" / "conftest.py"))
+    monkeypatch.setitem(sys.modules, "alf._replay", None)
+    monkeypatch.setenv("ALF_REQUIRE_NATIVE", "0")
+    conftest.pytest_configure(request.config)
+    monkeypatch.setenv("ALF_REQUIRE_NATIVE", "1")
+    with pytest.raises(pytest.UsageError, match="ALF_REQUIRE_NATIVE=1: the extension alf._replay is not built"):
+        conftest.pytest_configure(request.config)

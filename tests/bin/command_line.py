@@ -86,21 +86,6 @@ def records(root_dir, kind: str = "train") -> list:
     return [json.loads(line) for line in pathlib.Path(root_dir, kind, "metrics.jsonl").read_text().splitlines()]
 
 
-_shared = None
-
-
-@contextlib.contextmanager
-def shared_server(folder: pathlib.Path):
-    """Context with the one CommandServer of this test session."""
-    global _shared
-    if _shared is not None:
-        yield _shared
-        return
-    with CommandServer(folder) as _shared:
-        yield _shared
-    _shared = None
-
-
 class CommandServer:
     """Starts commands; to be used as a context.
 

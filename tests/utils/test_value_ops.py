@@ -176,7 +176,6 @@ def importance_ratio(mode, **kwargs):
 
 
 def test_importance_ratio_is_clipped_on_both_sides_or_capped():
-    pytest.importorskip("alf.utils.dist_utils")
     ratio, clipped = importance_ratio("double_sided")
     torch.testing.assert_close(ratio, torch.tensor([1.8, 0.4]))
     torch.testing.assert_close(clipped, torch.tensor([1.2, 0.8]))

@@ -157,7 +157,7 @@ def test_trial_that_takes_too_long_is_told_to_leave(tmp_path):
     assert code == 1
     assert (late["state"], late["exit_code"], early["state"]) == ("timed out", 143, "finished")
     assert late["error"].startswith("not done after 0.7 s (--trial_timeout_seconds)")
-    assert 1.7 < late["seconds"] < 10
+    assert 1.7 < late["seconds"] < 100  # by itself it would take a thousand
 
 
 def test_what_a_trial_leaves_behind_ends_with_it(tmp_path):

@@ -250,7 +250,7 @@ def test_measuring_leaves_the_random_numbers_of_the_process_alone(toys):
     torch.manual_seed(1)
     np.random.seed(1)
     seconds = _placement.measure_step_seconds(toys(1)[0]())
-    assert 0 < seconds < 1e-2
+    assert 0 < seconds < 1  # of a step, not of all that it measures
     assert torch.equal(torch.rand(2), expected[0]) and np.array_equal(np.random.rand(2), expected[1])
 
 

@@ -77,7 +77,7 @@ def test_process_environment_that_hangs_in_a_step_is_killed_and_its_stack_told(t
     began = time.monotonic()
     with pytest.raises(WorkerDiedError, match=r"environment 1 did not answer for \d seconds at step") as caught:
         env.step(0)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 60  # a toy that hangs does so for ever
     message = str(caught.value)
     assert "in _misbehave" in message and "raise step_timeout_seconds" in message
     assert "test_process_and_thread" not in message  # the stack is that of the environment alone

@@ -39,7 +39,7 @@ def test_discrete_and_continuous():
     assert TensorSpec(()).is_continuous and TensorSpec(()).dtype_str == "float32"
 
 
-def test_constants():
+def test_constants_have_shape_and_dtype_of_the_spec():
     spec = TensorSpec((2, ), torch.int32)
     assert spec.constant(7, (3, )).tolist() == [[7, 7]] * 3
     assert spec.constant([1, 2], (2, )).tolist() == [[1, 2]] * 2

@@ -34,7 +34,7 @@ def run(module, monkeypatch, tmp_path, *words):
     return {(row["case"], row["candidate"]): row for row in told["rows"]}, told
 
 
-def test_envs(monkeypatch, tmp_path, capsys):
+def test_envs_measures_each_candidate_that_has_the_environment(monkeypatch, tmp_path, capsys):
     rows, _ = run(bench_envs, monkeypatch, tmp_path, "--cells", "CartPole-v1:2", "--candidates",
                   "raw,sync,alf-main,ale")
     assert set(rows) == {("CartPole-v1 x 2", name) for name in ("raw", "sync", "alf-main")}  # ALE has no CartPole
@@ -44,20 +44,20 @@ def test_envs(monkeypatch, tmp_path, capsys):
     assert "CartPole-v1 x 2: raw " in capsys.readouterr().out
 
 
-def test_native_envs(monkeypatch, tmp_path):
+def test_native_envs_measures_each_candidate_that_has_the_environment(monkeypatch, tmp_path):
     rows, _ = run(bench_native_envs, monkeypatch, tmp_path, "--cells", "CartPole-v1:2,Pendulum-v1:2", "--candidates",
                   "native,vector,sync")
     assert {name for case, name in rows if case.startswith("CartPole")} == {"native", "vector", "sync"}
     assert {name for case, name in rows if case.startswith("Pendulum")} == {"native", "sync"}
 
 
-def test_replay(monkeypatch, tmp_path):
+def test_replay_measures_stores_samples_and_frames(monkeypatch, tmp_path):
     rows, told = run(bench_replay, monkeypatch, tmp_path, "--capacity", "8000", "--frames", "800")
     assert rows["uniform, sample", "alf"]["unit"] == "us a batch" and told["frames"]["steps"] == 800
     assert ("uniform, store", "torch rows") in rows and ("prioritized, sample and update", "alf") in rows
 
 
-def test_config(monkeypatch, tmp_path):
+def test_config_tells_what_each_call_costs_beyond_a_plain_one(monkeypatch, tmp_path):
     rows, told = run(bench_config, monkeypatch, tmp_path)
     assert rows["function(1)", "plain"]["ratio"] == 1.0 and ("Class(1)", "alf") in rows
     assert set(told["added_us"]) == {case for case, _ in rows}

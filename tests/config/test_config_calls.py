@@ -268,7 +268,7 @@ def test_class_made_by_new_alone():
     assert pickle.loads(pickle.dumps(Animal("x"))).name == "x"
 
 
-def test_dataclass():
+def test_fields_of_a_dataclass_are_configurable():
     @configurable("ns.Settings")
     @dataclass(kw_only=True)
     class Settings:

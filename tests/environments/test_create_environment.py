@@ -31,7 +31,7 @@ def create():
         env.close()
 
 
-def test_defaults():
+def test_default_is_thirty_cart_poles_in_worker_processes():
     parameters = __import__("inspect").signature(create_environment).parameters
     assert parameters["env_name"].default == "CartPole-v0"
     assert parameters["num_parallel_environments"].default == 30

@@ -42,7 +42,7 @@ def load():
         env.close()
 
 
-def test_specs(load):
+def test_specs_follow_screen_size_gray_scale_and_action_space(load):
     env = load("pong", batch_size=2)
     assert env.observation_spec() == BoundedTensorSpec((4, 84, 84), torch.uint8, 0, 255)
     assert env.action_spec() == BoundedTensorSpec((), torch.int64, 0, 5)

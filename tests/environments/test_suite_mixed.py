@@ -24,7 +24,7 @@ def env():
     return env
 
 
-def test_specs(env):
+def test_action_has_a_continuous_amount_and_a_discrete_mode(env):
     assert env.action_spec() == dict(
         amount=BoundedTensorSpec((1,), torch.float32, -1, 1), mode=BoundedTensorSpec((), torch.int64, 0, 2)
     )

@@ -67,7 +67,7 @@ def test_temporal_pool_of_negative_values_and_of_uint8():
 
 
 @pytest.mark.parametrize("delay", [0, 1, 3])
-def test_delay(delay):
+def test_delay_returns_inputs_of_so_many_steps_before(delay):
     net = Delay(TensorSpec(()), delay)
     state = (torch.zeros(1),) * delay
     outputs = []

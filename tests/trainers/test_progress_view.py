@@ -14,13 +14,13 @@ from alf.trainers._progress_view import ProgressView, told_duration, told_number
 
 @pytest.mark.parametrize("seconds, told", [(None, "-"), (float("inf"), "-"), (0.4, "0:00"), (59.6, "1:00"),
                                            (3723, "1:02:03"), (360000, "100:00:00")])
-def test_durations(seconds, told):
+def test_durations_have_the_units_that_matter(seconds, told):
     assert told_duration(seconds) == told
 
 
 @pytest.mark.parametrize("value, told", [(None, "-"), (12345, "12,345"), (0.53127, "0.5313"), (12345.6, "12,346"),
                                          ("[1.0, 2.0]", "[1.0, 2.0]"), (float("nan"), "nan")])
-def test_numbers(value, told):
+def test_numbers_have_thousands_separators_and_four_digits(value, told):
     assert told_number(value) == told
 
 

@@ -112,6 +112,6 @@ class QrsacAlgorithm(SacAlgorithm):
         """Return the lowest quantiles ``[B, ..., m]`` of those ``[B, n, ..., m]`` of the replicas."""
         return pessimistic_quantiles(values, self._min_critic_by_critic_mean, self._reward_weights)
 
-    def _told_value(self, value: torch.Tensor) -> torch.Tensor:
+    def _scalarize_value(self, value: torch.Tensor) -> torch.Tensor:
         """Return what the policy maximises ``[B]``, from quantiles ``[B, m]`` or ``[B, R, m]``."""
-        return super()._told_value(value.mean(-1))
+        return super()._scalarize_value(value.mean(-1))

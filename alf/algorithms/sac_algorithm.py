@@ -64,7 +64,7 @@ class SacAlgorithm(OffPolicyAlgorithm):
             ``debug_summaries``; makes a representation learner, whose output the networks see. The critic's loss trains
             it too, the actor's does not, and target critics see that of a target copy.
         reward_weights: weights of the components of a vector reward in what the policy maximises; None: all 1.
-        epsilon_greedy: share of sampled actions in ``predict_step``; the rest takes the mode. None:
+        epsilon_greedy: probability of sampling in ``predict_step`` instead of taking the mode. None:
             ``config.epsilon_greedy``.
         use_entropy_reward: value the entropy of future actions, as the paper does; else only that of the present one.
         normalize_entropy_reward: give that reward mean 0 and deviation 1, so that it neither rewards nor punishes long
@@ -182,8 +182,8 @@ class SacAlgorithm(OffPolicyAlgorithm):
         if prior_actor_ctor is None:
             targets = target_entropies(parts.specs, target_entropy, parts.discrete_place, name)
         self._weights = EntropyWeights(self._log_alphas, targets, max_log_alpha, self._entropy_normalizer)
-        self._policy = SoftPolicy(parts, actor_network, critic_networks, self._weights, self._lowest, self._told_value,
-                                  self._prior_actor, dqda_clipping)
+        self._policy = SoftPolicy(parts, actor_network, critic_networks, self._weights, self._lowest,
+                                  self._scalarize_value, self._prior_actor, dqda_clipping)
         critic_loss_ctor = OneStepTDLoss if critic_loss_ctor is None else critic_loss_ctor
         self._critic_losses = nn.ModuleList(
             critic_loss_ctor(name=f"critic_loss{i}", debug_summaries=debug_summaries and i == 0)
@@ -218,7 +218,7 @@ class SacAlgorithm(OffPolicyAlgorithm):
         """Return the lowest ``[B, ...]`` of the values ``[B, n, ...]`` of the replicas. May be overridden."""
         return pessimistic_value(values, self._reward_weights)
 
-    def _told_value(self, value: torch.Tensor) -> torch.Tensor:
+    def _scalarize_value(self, value: torch.Tensor) -> torch.Tensor:
         """Return what the policy maximises ``[B]``, from values ``[B]`` or ``[B, R]``. May be overridden."""
         return value if self._reward_weights is None else value @ self._reward_weights
 
@@ -252,7 +252,7 @@ class SacAlgorithm(OffPolicyAlgorithm):
         return SacState(repr=state.repr, actor=state.actor, critics=critics)
 
     def predict_step(self, inputs: TimeStep, state: SacState) -> AlgStep:
-        """Return the action: sampled for a share ``epsilon_greedy``, else the mode of the policy.
+        """Return the action: sampled with probability ``epsilon_greedy``, else the mode of the policy.
 
         Args:
             inputs: time step ``[B, ...]``.

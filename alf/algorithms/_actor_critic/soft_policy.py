@@ -27,7 +27,7 @@ Policy = namedtuple(
 
 
 class SoftPolicy:
-    """How an action is chosen, and what of the policy is trained.
+    """Policy of SAC: samples actions and computes their log-probabilities and the losses of the actor.
 
     The discrete part of an action has the probabilities ``softmax(Q / alpha)`` of its values beside the continuous one.
 
@@ -37,20 +37,20 @@ class SoftPolicy:
         critic_networks: values ``[B, n]`` or ``[B, n, ...]`` of n replicas, of all discrete actions ``[B, n, K]``.
         weights: of the entropies.
         lowest: called with values ``[B, n, ...]``, returns the lowest of the replicas ``[B, ...]``.
-        told_value: called with that of an action, returns what the policy maximises ``[B]``.
+        scalarize_value: called with values of actions, returns what the policy maximises ``[B]``.
         prior_actor: algorithm whose output is a prior over actions; None: none.
         dqda_clipping: limit of each element of the gradient of the value with respect to the action; None: none.
     """
 
     def __init__(self, parts: ActionParts, actor_network: Optional[Network], critic_networks: Network,
-                 weights: EntropyWeights, lowest: Callable, told_value: Callable,
+                 weights: EntropyWeights, lowest: Callable, scalarize_value: Callable,
                  prior_actor: Optional[nn.Module] = None, dqda_clipping: Optional[float] = None):
         self._parts = parts
         self._actor_network = actor_network
         self._critic_networks = critic_networks
         self._weights = weights
         self._lowest = lowest
-        self._told_value = told_value
+        self._scalarize_value = scalarize_value
         self._prior_actor = prior_actor
         self._dqda_clipping = dqda_clipping
 
@@ -60,7 +60,7 @@ class SoftPolicy:
         Args:
             observation: nest ``[B, ...]``, as the networks see it.
             state: has the states of actor and critics.
-            epsilon_greedy: share of sampled actions; the rest takes the mode.
+            epsilon_greedy: probability to sample the action instead of taking the mode.
         """
         continuous_distribution = continuous = discrete_distribution = discrete = ()
         if self._actor_network is not None:
@@ -104,7 +104,7 @@ class SoftPolicy:
                 lowest = (discrete_distribution.probs * lowest).sum(-1)
                 log_pi.insert(self._parts.discrete_place, -discrete_distribution.entropy())
             if with_loss:
-                value, actions = self._told_value(lowest), flatten(continuous)
+                value, actions = self._scalarize_value(lowest), flatten(continuous)
                 gradients = action_gradient(value, flatten(leaf), self._dqda_clipping)
                 loss = minus_value_of_action(value, actions, gradients)
         log_pi = self._minus_log_prior(inputs, continuous, discrete_distribution, log_pi)

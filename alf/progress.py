@@ -48,7 +48,7 @@ def update_progress(progress_type: str, value: Number) -> None:
 
     Args:
         progress_type: one of ``percent``, ``iterations``, ``global_counter``, ``env_steps``.
-        value: ``percent`` is the finished share of training in [0, 1], the others are counts.
+        value: ``percent`` is the finished fraction of training in [0, 1], the others are counts.
     """
     _PROGRESS[check_progress_type(progress_type)] = value
 

@@ -82,7 +82,7 @@ class Entry:
         return self._args
 
     def succeed(self, other: Entry) -> None:
-        """Take over from `other`, an older entry of the same path whose function may still be called."""
+        """Replace `other`, an older entry of the same path, which may still be called: clear its plans with ours."""
         self._retired = [ref for ref in (*other._retired, weakref.ref(other.plans)) if ref() is not None]
 
     def clear_plans(self) -> None:
@@ -140,9 +140,9 @@ class Entry:
         ]
 
     def _by_position(self, fill: dict, num_args: int) -> tuple[tuple, dict]:
-        """Return `fill` with what can only be given by position taken out into a tuple.
+        """Split `fill` into a tuple of the positional-only arguments and a dict of the others.
 
-        Positions have no gaps: up to the last configured one the defaults are filled in, too.
+        Positional arguments before the last configured one are filled with their defaults.
         """
         params = self.params
         rest = [name for name in params.positional_only if name not in params.positional[:num_args]]

@@ -1,4 +1,4 @@
-"""From a name somebody wrote to the one address it means, and from there to a set value."""
+"""Resolves config names to addresses, and sets checked values there."""
 
 from __future__ import annotations
 

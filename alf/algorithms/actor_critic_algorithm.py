@@ -48,7 +48,7 @@ class ActorCriticAlgorithm(OnPolicyAlgorithm):
         reward_weights: weights of the components of a vector reward; None: all 1.
         actor_network_ctor: called with ``input_tensor_spec`` and ``action_spec``.
         value_network_ctor: called with ``input_tensor_spec`` and ``output_tensor_spec``.
-        epsilon_greedy: share of random actions in ``predict_step``; the rest takes the mode. 1 samples from the policy.
+        epsilon_greedy: probability of sampling the action in ``predict_step``, instead of taking the mode.
             None: ``config.epsilon_greedy``.
         env: batched environment with tensors, for the root only.
         config: the settings of the run.
@@ -104,7 +104,7 @@ class ActorCriticAlgorithm(OnPolicyAlgorithm):
         return state._replace(value=())
 
     def predict_step(self, inputs: TimeStep, state: ActorCriticState) -> AlgStep:
-        """Return the action: random for a share ``epsilon_greedy``, else the mode of the policy.
+        """Return the action: sampled with probability ``epsilon_greedy``, else the mode of the policy.
 
         Args:
             inputs: time step ``[B, ...]``.

@@ -61,7 +61,7 @@ class BcAlgorithm(OffPolicyAlgorithm):
         config: the settings of the run.
         checkpoint: ``"prefix@path"``: load a part of a checkpoint after construction.
         debug_summaries: write more summaries.
-        epsilon_greedy: with a distribution, share of sampled actions in ``predict_step``; the rest takes the mode.
+        epsilon_greedy: with a distribution, probability of sampling in ``predict_step`` instead of taking the mode.
             None: ``config.epsilon_greedy``.
         name: name in summaries.
     Raises:

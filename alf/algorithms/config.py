@@ -47,8 +47,8 @@ class TrainerConfig:
     num_env_steps: int = 0  # 0: no limit; both set: training goes on after the environments stop
 
     # -- unroll
-    unroll_length: float = 8  # steps of each environment per iteration; a fraction is met on average
-    unroll_halves: bool = False  # act for one half of the environments while workers step the other; see below
+    unroll_length: float = 8  # steps of each environment per iteration; 0.25: one step every fourth iteration
+    unroll_halves: bool = False  # act for one half of the environments while workers step the other; see above
     unroll_with_grad: bool = False  # keep the graph of an off-policy unroll
     use_root_inputs_for_after_train_iter: bool = True  # give `after_train_iter` the time steps; False saves memory
     async_unroll: bool = False  # unroll in a process of its own
@@ -73,7 +73,7 @@ class TrainerConfig:
     evaluate: bool = False  # evaluate while training
     num_evals: Optional[int] = None  # how many over the run, instead of eval_interval
     eval_interval: int = 10  # iterations between evaluations
-    epsilon_greedy: float = 0.0  # share of random actions in evaluation
+    epsilon_greedy: float = 0.0  # probability of random actions in evaluation
     eval_uncertainty: bool = False  # "sl" only, which is not in this version
     num_eval_episodes: int = 10  # episodes per evaluation
     num_eval_environments: int = 1  # environments evaluated in parallel
@@ -90,7 +90,7 @@ class TrainerConfig:
     metric_min_buffer_size: int = 10  # episodes that metrics average over, at least
     debug_summaries: bool = False  # more summaries
     profiling: bool = False  # profile the run with cProfile
-    enable_amp: bool = False  # networks compute with 16 bits in training; see below
+    enable_amp: bool = False  # networks compute with 16 bits in training; see above
     code_snapshots: Optional[List[str]] = None  # files whose text goes to the summary
     summarize_grads_and_vars: bool = False  # histograms of gradients and parameters
     summarize_gradient_noise_scale: bool = False

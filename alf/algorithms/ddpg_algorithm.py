@@ -83,7 +83,7 @@ class DdpgAlgorithm(OffPolicyAlgorithm):
         critic_network_ctor: called with ``input_tensor_spec=(observation_spec, action_spec)`` and
             ``output_tensor_spec``.
         reward_weights: weights of the components of a vector reward in what the actor maximises; None: all 1.
-        epsilon_greedy: share of uniformly random actions in ``predict_step``. None: ``config.epsilon_greedy``.
+        epsilon_greedy: probability of uniformly random actions in ``predict_step``. None: ``config.epsilon_greedy``.
         calculate_priority: give priorities to a prioritized replay buffer: the root of the mean critic loss.
         env: batched environment with tensors, for the root only.
         config: the settings of the run.
@@ -95,7 +95,7 @@ class DdpgAlgorithm(OffPolicyAlgorithm):
         num_critic_replicas: number of critics.
         target_update_tau: how far targets move towards their networks; see ``TargetUpdater``.
         target_update_period: in updates.
-        rollout_random_action: share of uniformly random actions in ``rollout_step``, a number or a scheduler. A
+        rollout_random_action: probability of uniformly random actions in ``rollout_step``, a number or a scheduler. A
             ``StepScheduler`` of environment steps from 1 to 0 fills the replay buffer with random actions first.
         dqda_clipping: elements of the gradient of the value with respect to the action are clipped to plus or minus
             this in the actor loss; None: not at all.
@@ -196,7 +196,7 @@ class DdpgAlgorithm(OffPolicyAlgorithm):
     # ---- acting --------------------------------------------------------------------------------------------------
 
     def predict_step(self, inputs: TimeStep, state: DdpgState) -> AlgStep:
-        """Return the action: uniformly random for a share ``epsilon_greedy``, else the actor's.
+        """Return the action: uniformly random with probability ``epsilon_greedy``, else the actor's.
 
         Args:
             inputs: time step ``[B, ...]``.
@@ -207,7 +207,7 @@ class DdpgAlgorithm(OffPolicyAlgorithm):
         return AlgStep(output=action, state=DdpgState(actor=actor_state))
 
     def rollout_step(self, time_step: TimeStep, state: DdpgState = None) -> AlgStep:
-        """Return the actor's action with noise, or for a share ``rollout_random_action`` a random one.
+        """Return the actor's action with noise, or with probability ``rollout_random_action`` a random one.
 
         Args:
             time_step: ``[B, ...]``.

@@ -82,8 +82,8 @@ class DqnAlgorithm(SacAlgorithm):
         q_network_cls: called with ``input_tensor_spec`` and ``action_spec``, and for a value distribution with
             ``num_values``; makes the Q network.
         q_optimizer: trains it; None: the optimizer of an algorithm above.
-        rollout_epsilon_greedy: share of random actions in unrolls, a number or a scheduler; 0 for noisy networks. In
-            evaluation it is ``TrainerConfig.epsilon_greedy``.
+        rollout_epsilon_greedy: probability of random actions in unrolls, a number or a scheduler; 0 for noisy
+            networks. In evaluation it is ``TrainerConfig.epsilon_greedy``.
         target_net_target_action: whether the target network itself chooses the action that it values, as in DQN; if
             not, the trained one does: double Q-learning, https://arxiv.org/abs/1509.06461.
         num_critic_replicas: number of Q networks; the value of an action is the smallest of theirs.
@@ -208,7 +208,7 @@ class DqnAlgorithm(SacAlgorithm):
         return action, state._replace(critics=critics_state)
 
     def predict_step(self, inputs: TimeStep, state: DqnState) -> AlgStep:
-        """Return the best action, or for a share ``TrainerConfig.epsilon_greedy`` a random one.
+        """Return the best action, or with probability ``TrainerConfig.epsilon_greedy`` a random one.
 
         Args:
             inputs: time step ``[B, ...]``.
@@ -218,7 +218,7 @@ class DqnAlgorithm(SacAlgorithm):
         return AlgStep(output=self._parts.join((), action), state=state)
 
     def rollout_step(self, inputs: TimeStep, state: DqnState) -> AlgStep:
-        """Return the best action, or for a share ``rollout_epsilon_greedy`` a random one.
+        """Return the best action, or with probability ``rollout_epsilon_greedy`` a random one.
 
         Args:
             inputs: time step ``[B, ...]``.

@@ -81,7 +81,7 @@ class IqlAlgorithm(OffPolicyAlgorithm):
             ``output_tensor_spec=reward_spec``.
         v_network_cls: called with ``input_tensor_spec`` and ``output_tensor_spec=reward_spec``.
         reward_weights: weights of the components of a vector reward; None: all 1.
-        epsilon_greedy: share of sampled actions in ``predict_step``; the rest takes the mode of the policy.
+        epsilon_greedy: probability of sampling in ``predict_step`` instead of taking the mode of the policy.
             None: ``config.epsilon_greedy``.
         calculate_priority: give the replay buffer the priorities of sampled sequences.
         num_critic_replicas: number of critics.
@@ -186,7 +186,7 @@ class IqlAlgorithm(OffPolicyAlgorithm):
     # ---- acting --------------------------------------------------------------------------------------------------
 
     def predict_step(self, inputs: TimeStep, state: IqlState) -> AlgStep:
-        """Return the action: sampled for a share ``epsilon_greedy``, else the mode of the policy.
+        """Return the action: sampled with probability ``epsilon_greedy``, else the mode of the policy.
 
         Args:
             inputs: time step ``[B, ...]``.

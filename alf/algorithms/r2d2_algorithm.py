@@ -69,7 +69,7 @@ class R2d2Algorithm(OffPolicyAlgorithm):
             instead of the observation alone.
         target_update_tau: how far an update of the target network goes; 1 copies.
         target_update_period: number of updates from one update of the target network to the next.
-        rollout_epsilon_greedy: share of random actions in the first environment; a number or a scheduler.
+        rollout_epsilon_greedy: probability of random actions in the first environment; a number or a scheduler.
         rollout_epsilon_alpha: environment ``i`` of ``N`` takes ``epsilon ** (1 + alpha i / (N - 1))``.
         value_transform_ctor: makes the ``InvertibleTransform`` that rescales values; None: no rescaling.
         td_error_loss_fn: called with target and value ``[L, B]``.
@@ -174,7 +174,7 @@ class R2d2Algorithm(OffPolicyAlgorithm):
             prev_reward=inputs.reward.unsqueeze(-1))
 
     def predict_step(self, inputs: TimeStep, state: Nest) -> AlgStep:
-        """Return the best action, or a random one for a share ``config.epsilon_greedy``.
+        """Return the best action, or with probability ``config.epsilon_greedy`` a random one.
 
         Args:
             inputs: time step ``[B, ...]``.
@@ -185,7 +185,7 @@ class R2d2Algorithm(OffPolicyAlgorithm):
         return AlgStep(output=action.to(self._action_spec.dtype), state=state)
 
     def rollout_step(self, inputs: TimeStep, state: Nest) -> AlgStep:
-        """Return an action, random for a share that differs from environment to environment.
+        """Return an action, random with a probability that differs from environment to environment.
 
         Args:
             inputs: time step ``[B, ...]``, a row for each environment.

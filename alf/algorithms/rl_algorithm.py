@@ -199,7 +199,7 @@ class RLAlgorithm(Algorithm):
         self._metrics[0].count_elsewhere(num_episodes - own_episodes)
 
     def _measure(self) -> None:
-        """Show the metrics what they have not seen yet."""
+        """Update the metrics with the time steps since the last call."""
         if self._unmeasured:
             time_steps, self._unmeasured = self._unmeasured, []
             self._unmeasured_env_steps = 0
@@ -309,10 +309,10 @@ class RLAlgorithm(Algorithm):
         return self._unroll
 
     def _may_step_ahead(self) -> bool:
-        """Return whether training gives the same results while environments make the step after the unroll.
+        """Return whether the next environment step may overlap with training without changing results.
 
-        It must not wait for that step, nor may data transformers have seen it, whose statistics it reads, and the
-        environments are not to be told of a progress that comes after it.
+        Training must not use that step, nor the statistics of data transformers that would have seen it, and the
+        environments must not depend on the progress of training.
         """
         transforms = self._data_transformer is not None and bool(self._data_transformer.state_dict())
         return not (self._trains_on_unroll or transforms or self._config.sync_progress_to_envs)
@@ -408,9 +408,9 @@ class RLAlgorithm(Algorithm):
         return experience
 
     def _set_mode(self, training: bool) -> None:
-        """Do what ``train(training)`` does, without walking through all modules each time.
+        """Switch train or eval mode as ``train(training)`` does, using a cached list of modules.
 
-        The first iterations walk: until then something may still be built.
+        The first iterations visit all modules, some of which may only be created then.
         """
         self._num_mode_changes += 1
         if self._num_mode_changes <= _CHANGES_BEFORE_MODULES_ARE_KNOWN:
@@ -462,7 +462,7 @@ class RLAlgorithm(Algorithm):
             self._offline.load_state_dict(state)
 
     def forget_rollout(self) -> None:
-        """Take back what :meth:`load_rollout_state_dict` has taken over: new episodes, and an empty replay buffer."""
+        """Discard the state restored by :meth:`load_rollout_state_dict`: new episodes, an empty replay buffer."""
         self._unroll_carry, self._loaded_unroll = 0.0, {}
         if isinstance(self._replay, Replay):
             self._replay.load_state_dict({"credit": 0.0, "steps_per_update": 0})

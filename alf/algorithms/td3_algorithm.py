@@ -31,7 +31,7 @@ class Td3Algorithm(DdpgAlgorithm):
         actor_network_ctor: see :class:`DdpgAlgorithm`, as all arguments not explained here.
         critic_network_ctor: makes the critics.
         reward_weights: weights of the components of a vector reward.
-        epsilon_greedy: share of uniformly random actions in ``predict_step``.
+        epsilon_greedy: probability of uniformly random actions in ``predict_step``.
         calculate_priority: give priorities to a prioritized replay buffer.
         env: batched environment with tensors, for the root only.
         config: the settings of the run.
@@ -42,7 +42,7 @@ class Td3Algorithm(DdpgAlgorithm):
         critic_loss_ctor: makes the loss of the critics.
         num_critic_replicas: number of critics. The actor maximises the value of the first one.
         target_update_tau: how far targets move each time.
-        rollout_random_action: share of uniformly random actions in ``rollout_step``, a number or a scheduler.
+        rollout_random_action: probability of uniformly random actions in ``rollout_step``, a number or a scheduler.
         dqda_clipping: clips the gradient of the value with respect to the action.
         action_l2: weight of the squared action in the actor loss.
         actor_optimizer: trains the actor. In an update that leaves the actor as it is, so is the optimizer's state.

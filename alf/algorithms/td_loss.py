@@ -29,7 +29,7 @@ class TDLoss(nn.Module):
         td_error_loss_fn: called with target and value; returns the loss of each element.
         td_lambda: 0: one-step targets; 1: returns over the whole sequence.
         normalize_target: measure the error in running standard deviations of the targets, all components together.
-        debug_summaries: write values, targets, errors and the share of the variance of targets that is explained.
+        debug_summaries: write values, targets, errors and the fraction of the variance of targets that is explained.
         name: name in summaries.
     Raises:
         ValueError: if ``gamma`` or ``td_lambda`` is not in [0, 1].

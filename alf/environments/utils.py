@@ -223,7 +223,7 @@ def _seeds(seed: int | None, num_environments: int) -> list[int]:
 
 
 def _asked_of_pool(parallel_environment_ctor: Callable, **asked: int | None) -> str:
-    """Return in words what is asked for that only a pool of environments does; empty if there is nothing."""
+    """Return, in words, which settings need a pool of environments; an empty string if none does."""
     if parallel_environment_ctor is not fast_parallel_environment.FastParallelEnvironment:
         return "parallel_environment_ctor is set"
     names = [name for name, value in asked.items() if value is not None]

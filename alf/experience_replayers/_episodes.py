@@ -79,7 +79,7 @@ class Episodes:
         return step_types, None if self._discounts is None else self._discounts[where].cpu().numpy()
 
     def _move_heads(self, first: np.ndarray) -> None:
-        """Give what is kept at heads that are overwritten to the steps that become heads."""
+        """Copy what is kept at the first step of an episode to its oldest step that is not overwritten."""
         moved = np.flatnonzero((first > self._first) & (first < self._known))
         new = first[moved]
         begin = self._begin[moved, new % self._max_length]

@@ -166,8 +166,8 @@ class SGD(SGDRule):
         """
         Args:
             lr: learning rate, a number or a scheduler.
-            momentum: share of the last step's direction that is kept.
-            dampening: share of the gradient that is left out of the direction.
+            momentum: fraction of the last step's direction that is kept.
+            dampening: fraction of the gradient that is left out of the direction.
             weight_decay: L2 penalty, added to the gradient.
             nesterov: look ahead along the direction; needs momentum and no dampening.
             gradient_clipping: see :class:`Adam`.

@@ -67,7 +67,7 @@ class ProgressView:
         """Show the present state, if it is time to.
 
         Args:
-            progress: share of the run that is done, 0 to 1.
+            progress: fraction of the run that is done, 0 to 1.
             values: returns what else to show, by name.
             env_steps: environment steps made.
             final: show it in any case.

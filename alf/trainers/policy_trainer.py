@@ -90,7 +90,7 @@ class Trainer(abc.ABC):
 
     @abc.abstractmethod
     def progress(self) -> float:
-        """Return the share of the run that is done, 0 to 1."""
+        """Return the fraction of the run that is done, 0 to 1."""
 
     @abc.abstractmethod
     def _shown_values(self) -> Dict[str, Any]:
@@ -259,7 +259,7 @@ class Trainer(abc.ABC):
         return interval if count is None else common.compute_summary_or_eval_interval(self._config, count)
 
     def _share_of_replay(self) -> float:
-        """Return to what share of its capacity the replay buffer is filled; 0 if there is none."""
+        """Return to what fraction of its capacity the replay buffer is filled; 0 if there is none."""
         return 0.0
 
     def _begin(self) -> None:
@@ -454,7 +454,7 @@ class RLTrainer(Trainer):
         return SyncEvaluator(create_eval_environment(self._config), self._config)
 
     def progress(self) -> float:
-        """Return the share of the run that is done, 0 to 1.
+        """Return the fraction of the run that is done, 0 to 1.
 
         With both limits set it is that of the iterations, for training goes on after the environments stop; but one
         that learns from its last unroll only ends with the environments.

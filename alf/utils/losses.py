@@ -334,7 +334,7 @@ class MeanSquaredLoss:
         """
         Args:
             batch_dims: how many leading dimensions are kept.
-            debug_summaries: write the mean loss and the share of the target's variance that is explained.
+            debug_summaries: write the mean loss and the fraction of the target's variance that is explained.
             name: of this loss in the summaries.
         """
         self._batch_dims = batch_dims

@@ -68,7 +68,7 @@ class Scheduler:
     def __init__(self, progress_type: str):
         """
         Args:
-            progress_type: ``percent`` (finished share of training, in [0, 1]), ``iterations``,
+            progress_type: ``percent`` (finished fraction of training, in [0, 1]), ``iterations``,
                 ``global_counter`` or ``env_steps``.
         """
         self._progress_type = check_progress_type(progress_type)

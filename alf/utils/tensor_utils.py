@@ -78,7 +78,7 @@ def tensor_prepend_zero(x: Tensor) -> Tensor:
 def explained_variance(
     ypred: Tensor, y: Tensor, valid_mask: Optional[Tensor] = None, dim: Optional[int] = None
 ) -> Tensor:
-    """Return the share of the variance of `y` that `ypred` explains: `1 - Var(y - ypred) / Var(y)`.
+    """Return the fraction of the variance of `y` that `ypred` explains: `1 - Var(y - ypred) / Var(y)`.
 
     1: perfect up to a constant; 0: as good as a constant; below 0: worse. 0 where `y` does not vary.
 

@@ -58,17 +58,17 @@ class ActionBox(nn.Module):
             [torch.lerp(low, high, torch.rand(batch_size, *low.shape, dtype=low.dtype, device=low.device))
              for low, high, _ in self._bounds()])
 
-    def replace_some(self, action: Any, share: float) -> Any:
-        """Return actions of which each row is, with probability ``share``, drawn uniformly from the bounds instead.
+    def replace_some(self, action: Any, probability: float) -> Any:
+        """Return actions of which each row is, with ``probability``, drawn uniformly from the bounds instead.
 
         Args:
             action: nest ``[B, ...]``.
-            share: in [0, 1].
+            probability: in [0, 1].
         """
-        if share <= 0:
+        if probability <= 0:
             return action
         leaves = flatten(action)
-        chosen = torch.rand(leaves[0].shape[0], device=leaves[0].device) < share
+        chosen = torch.rand(leaves[0].shape[0], device=leaves[0].device) < probability
         others = flatten(self.sample(leaves[0].shape[0]))
         return self._structure.unflatten(
             [torch.where(expand_dims_as(chosen, a), other, a) for a, other in zip(leaves, others, strict=True)])

@@ -13,7 +13,7 @@ def per_environment_epsilons(epsilon: float, alpha: float, num_envs: int,
     A single environment has epsilon itself. Section 4.1 of https://arxiv.org/abs/1803.00933.
 
     Args:
-        epsilon: share of random actions in the first environment.
+        epsilon: probability of random actions in the first environment.
         alpha: the larger, the fewer of them in the last one; 0: the same everywhere.
         num_envs: N.
         device: where the result is; None: the default device.

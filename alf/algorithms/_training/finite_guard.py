@@ -57,7 +57,7 @@ class FiniteGuard:
         return self._num_skipped
 
     def passes(self, loss: torch.Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> bool:
-        """Return whether the optimizers may step now. If not, what they had gathered is dropped.
+        """Return whether the optimizers may step: loss and gradients are finite. Else gathered gradients are dropped.
 
         Args:
             loss: the scalar whose gradients are in the parameters.
@@ -127,7 +127,7 @@ class FiniteGuard:
         return found
 
     def refuse(self, loss_info: LossInfo, named_parameters: Callable[[], List[Tuple[str, nn.Parameter]]]) -> None:
-        """Tell an update that did not pass: raise, or count it.
+        """Handle an update that did not pass: raise an error or count it as skipped, as the policy says.
 
         Args:
             loss_info: its losses.

@@ -44,7 +44,7 @@ class LastUnroll:
         self._rollout_info_spec = rollout_info_spec
 
     def _latest_before(self, time_step: TimeStep) -> TimeStep:
-        """Return the time steps kept from what is known and from an unroll, without its last time step."""
+        """Return the newest time steps before the last one of an unroll, as many as data transformers look back."""
         def cut(leaf, earlier=None):
             rows = leaf[:-1] if earlier is None else torch.cat([earlier, leaf[:-1]])
             return rows[-self._num_earlier:].clone()
@@ -191,7 +191,7 @@ class Replay:
         return self._buffer.num_starts(self._config.sampled_length) > 0
 
     def gather_all(self) -> Tuple[Experience, BatchInfo]:
-        """Return all that is stored ``[B, T, ...]``, without what is only there for data transformers.
+        """Return all stored experience ``[B, T, ...]`` but the earliest frames, which only data transformers read.
 
         With ``mini_batch_length`` ``T`` is a multiple of it plus 1, for the last step is bootstrapped from: the oldest
         steps are left out. ``T`` may be 1.

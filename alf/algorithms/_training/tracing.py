@@ -33,7 +33,8 @@ class TracingError(RuntimeError):
 class _InsidePyTorch(TorchFunctionMode):
     """Mode in which taking numbers out of tensors is an error: a trace would not see what becomes of them."""
 
-    def __torch_function__(self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, function: Callable, types: Sequence[type], args: tuple = (),
+                           kwargs: Any = None) -> Any:
         if function in _LEAVES_PYTORCH:
             raise TracingError(f"it calls {function.__name__}() of a tensor, and a trace would keep these "
                                "numbers. Compute with tensors where alf.utils.recording.is_recording()")
@@ -134,7 +135,7 @@ class Trace:
         return sum(node.op == "call_function" for node in self.graph.graph.nodes)
 
     def _to_input(self, node: torch.fx.Node) -> None:
-        """Put a new input, after all others, in the place of a node."""
+        """Replace a node of the graph by a new placeholder, appended to the inputs."""
         with self.graph.graph.inserting_after(self._last_placeholder):
             placeholder = self.graph.graph.placeholder(f"input_{node.name}")
         placeholder.meta = dict(node.meta)

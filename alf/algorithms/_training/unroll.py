@@ -219,7 +219,7 @@ class Unroll:
 
     @contextlib.contextmanager
     def _begins_anew_if_it_fails(self) -> Iterator[None]:
-        """Context in which environments are stepped: where they stand is not known if that fails."""
+        """Context in which environments are stepped; after an error the next unroll resets them."""
         try:
             yield
         except BaseException:

@@ -40,13 +40,13 @@ class DataTransformer(nn.Module):
 
     @property
     def changed_fields(self) -> Tuple[str, ...]:
-        """Paths in Experience of what a transformer that reads the replay buffer changes and later readers of the
-        buffer would find there unchanged."""
+        """Paths of the fields of Experience that this transformer changes in a sampled batch but not in the replay
+        buffer, so that a later transformer which reads them from the buffer would miss the change."""
         return ()
 
     @property
     def read_fields(self) -> Tuple[str, ...]:
-        """Paths in Experience of what it reads from the replay buffer and puts together with what comes to it."""
+        """Paths of the fields of Experience that this reads from the replay buffer and combines with the batch."""
         return ()
 
     @property

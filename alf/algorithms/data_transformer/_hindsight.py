@@ -30,7 +30,7 @@ def relabeled_rewards(rewards: Tensor, goal_rewards: Tensor, is_relabeled: Tenso
 
 @configurable
 class HindsightExperienceTransformer(DataTransformer):
-    """Gives a share of the sampled sequences a goal that their own episode reached, and the rewards that go with it.
+    """Gives sampled sequences, with some probability, a goal that their own episode reached, and its rewards.
 
     The new goal of a sequence is the achieved goal of a step of the episode of its first row, drawn uniformly with the
     strategies of Section 4.5 of https://arxiv.org/abs/1707.01495. For an episode that is not finished yet, the newest
@@ -151,8 +151,8 @@ class HindsightExperienceTransformer(DataTransformer):
             first = buffer.get_episode_begin_position(positions, env_ids)
         last = positions + steps_to_end
         # In float64 a product with a number below 1 stays below any count that fits into memory.
-        share = torch.rand(positions.shape, dtype=torch.float64, device=positions.device)
-        return torch.minimum(first + (share * (last - first + 1)).to(torch.int64), last)
+        fraction = torch.rand(positions.shape, dtype=torch.float64, device=positions.device)
+        return torch.minimum(first + (fraction * (last - first + 1)).to(torch.int64), last)
 
 
 def _goal_spec(name: str, field: str, observation_spec):

@@ -1,4 +1,4 @@
-"""Latencies: how long the steps of each environment take, sampled; and a word about those that hold up the others."""
+"""Samples how long the steps of each environment take, and names environments that slow down the batch."""
 
 from __future__ import annotations
 

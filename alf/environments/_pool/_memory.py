@@ -1,4 +1,4 @@
-"""MemoryWatch: what each worker had of the memory when it was last looked at, for when the system has killed some."""
+"""Records the memory of each worker, to be reported when the system has killed one for want of memory."""
 
 from __future__ import annotations
 

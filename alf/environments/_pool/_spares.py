@@ -58,7 +58,7 @@ class Spares:
 
 
 class SpareSlot:
-    """An environment as its host sees it, behind which another one steps in after every episode.
+    """Stands for one environment of the batch; after every episode a spare, already reset one takes its place.
 
     Args:
         env: the environment that serves first.

@@ -78,13 +78,13 @@ def get_reward_spec() -> Nest:
 
 @configurable
 def active_action_target_entropy(active_action_portion: float = 0.2, min_entropy: float = 0.3) -> float:
-    """Return the entropy of a uniform choice among a share of the discrete actions of the environment.
+    """Return the entropy of a uniform choice among a fraction of the discrete actions of the environment.
 
     Args:
-        active_action_portion: the share, above 0 and at most 1.
+        active_action_portion: the fraction, above 0 and at most 1.
         min_entropy: the least that is returned.
     Raises:
-        ValueError: if the share is out of range or the action is not one discrete number.
+        ValueError: if the fraction is out of range or the action is not one discrete number.
     """
     if not 0 < active_action_portion <= 1:
         raise ValueError("active_action_target_entropy.active_action_portion: expected above 0 and at most 1, got "

@@ -63,6 +63,8 @@ def run_unroll(side: UnrollSide, algorithm: Algorithm, env) -> None:
         env: the training environment, made in this process.
     """
     unroll = Unroll(algorithm, env, side.keep_state, side.overwrite_policy_output)
+    if algorithm._data_transformer is not None:
+        algorithm._data_transformer.freeze_statistics()  # the trainer updates them, and hands them over
     algorithm.eval()
     next_step_at = time.monotonic()
     with torch.no_grad(), common.rollout_context():
@@ -98,6 +100,9 @@ class AsyncUnroller:
     It has the method ``run`` of the unroll in this process, so that training does not know the difference. The other
     process waits when ``unroll_queue_size`` steps have not been taken; this one waits when there are too few.
 
+    Statistics of data transformers that follow the rollout are updated here, from each step that is taken: what trains
+    and is saved has them, and what acts gets them with the parameters.
+
     Args:
         algorithm: the root algorithm, as it is trained.
         config: the settings of the run.
@@ -112,6 +117,8 @@ class AsyncUnroller:
             raise RuntimeError("TrainerConfig.async_unroll=True: only a trainer can start the process that unrolls. "
                                "Run it with `python -m alf.bin.train`.")
         context = multiprocessing.get_context("spawn")
+        self._algorithm = algorithm
+        self._transform_state: Optional[Nest] = None  # None: no step was taken yet
         self._config = config
         self._connection, theirs = context.Pipe()
         self._queue = StepQueue(context, config.unroll_queue_size)
@@ -159,6 +166,7 @@ class AsyncUnroller:
         experience, inputs, version = self._queue.take(num_steps, num_look_ahead)
         if torch.get_default_device().type != "cpu":
             experience, inputs = convert_device((experience, inputs))
+        self._update_statistics(map_structure(lambda leaf: leaf[:num_steps], experience.time_step))
         if not self._started.is_transformed:
             inputs = experience.time_step
         if summary.should_record_summaries():
@@ -167,6 +175,19 @@ class AsyncUnroller:
             summary.scalar("async_unroll/parameter_lag_iterations",
                            lag.mean() * self._config.unroll_parameter_update_period + self._iterations_since_update)
         return [UnrollResult(experience, inputs, self._started.rollout_info_spec, version)]
+
+    def _update_statistics(self, time_steps: TimeStep) -> None:
+        """Show raw time steps ``[T, B, ...]`` to data transformers whose statistics follow the rollout."""
+        algorithm = self._algorithm
+        if algorithm._data_transformer is None or not algorithm._data_transformer.follows_rollout:
+            return
+        num_steps, num_envs = time_steps.step_type.shape
+        if self._transform_state is None:
+            self._transform_state = algorithm.get_initial_transform_state(num_envs)
+        with torch.no_grad(), common.rollout_context():
+            for t in range(num_steps):
+                time_step = map_structure(lambda leaf, t=t: leaf[t], time_steps)
+                _, self._transform_state = algorithm.transform_timestep(time_step, self._transform_state)
 
     def run(self, num_steps: int, with_last_step: bool = True) -> Tuple[Experience, TimeStep, Nest]:
         """Return what the unroll in this process would, of ``num_steps`` steps. See ``Unroll.run``."""

@@ -7,6 +7,7 @@ import signal
 import psutil
 import pytest
 from command_line import records, session_processes
+from safetensors.torch import load_file
 
 CONF = pathlib.Path(__file__).parent / "tiny_conf.py"
 ASYNC = ("--conf_param", "TrainerConfig.async_unroll=True")
@@ -44,6 +45,42 @@ def test_training_counts_each_step_that_the_other_process_made(commands, tmp_pat
     lags = [row["async_unroll/parameter_lag_iterations"] for row in rows
             if "async_unroll/parameter_lag_iterations" in row]
     assert lags and all(lag >= 0 for lag in lags)
+
+
+def test_statistics_that_follow_the_rollout_are_in_the_checkpoint(commands, tmp_path):
+    conf = tmp_path / "rollout_conf.py"
+    conf.write_text(f"""
+from functools import partial
+import alf
+from alf.algorithms.data_transformer import ObservationNormalizer
+alf.import_config({str(CONF)!r})
+alf.config("TrainerConfig", data_transformer_ctor=partial(ObservationNormalizer, update_mode="rollout"))
+""")
+    done = commands.run("train", "--conf", conf, "--root_dir", tmp_path / "run", *ASYNC)
+    assert done.code == 0, done.stderr
+    tensors = {}
+    for path in (tmp_path / "run" / "train" / "algorithm" / "ckpt-6").glob("*.safetensors"):
+        tensors.update(load_file(path))
+    counts = [int(value) for name, value in tensors.items() if name.endswith("_normalizer._num_updates")]
+    assert counts == [48]  # 6 iterations of 8 steps
+
+
+def test_the_process_acts_for_halves_if_asked_to(commands, tmp_path):
+    conf = tmp_path / "halves_conf.py"
+    conf.write_text(f"""
+import alf
+from alf.algorithms.dqn_algorithm import DqnAlgorithm
+alf.import_config({str(CONF.with_name("off_policy_conf.py"))!r})
+step = DqnAlgorithm.rollout_step
+def step_half(self, inputs, state):
+    assert inputs.step_type.shape == (1, ), inputs.step_type.shape
+    return step(self, inputs, state)
+DqnAlgorithm.rollout_step = step_half
+""")
+    done = commands.run("train", "--conf", conf, "--root_dir", tmp_path / "run", *ASYNC, "--conf_param",
+                        "_CONFIG._USER.method='dqn'", "--conf_param", "TrainerConfig.unroll_halves=True",
+                        "--conf_param", "DqnAlgorithm.rollout_epsilon_alpha=7.0")
+    assert done.code == 0, done.stderr
 
 
 def test_failure_of_the_process_is_told_with_its_traceback(commands, tmp_path):

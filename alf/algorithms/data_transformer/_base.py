@@ -5,6 +5,7 @@ from typing import Any, Callable, Iterable, List, Optional, Sequence, Tuple, Uni
 from torch import nn
 
 import alf.nest as nest
+from alf.algorithms.data_transformer._update_mode import UpdateMode
 from alf.config_util import configurable
 from alf.data_structures import Experience, TimeStep
 from alf.tensor_specs import TensorSpec
@@ -61,9 +62,21 @@ class DataTransformer(nn.Module):
 
     def follow_rollout(self) -> None:
         """Update running statistics in the rollout: the algorithm trains on that alone."""
-        for transformer in self.modules():
-            if hasattr(transformer, "_is_update_time"):
-                transformer._is_update_time.follow_rollout()
+        for mode in self._update_modes():
+            mode.follow_rollout()
+
+    @property
+    def follows_rollout(self) -> bool:
+        """Whether running statistics are updated in the rollout."""
+        return any(mode.is_rollout for mode in self._update_modes())
+
+    def freeze_statistics(self) -> None:
+        """Leave running statistics as they are, or as they are loaded, in this process."""
+        for mode in self._update_modes():
+            mode.freeze()
+
+    def _update_modes(self) -> List[UpdateMode]:
+        return [module._is_update_time for module in self.modules() if hasattr(module, "_is_update_time")]
 
     def transform_timestep(self, timestep: TimeStep, state) -> Tuple[TimeStep, Any]:
         """Return the transformed time step and the new state.

@@ -80,8 +80,8 @@ class ObservationNormalizer(SimpleDataTransformer):
             speed: for ``mode="adaptive"``.
             zero_mean: see :class:`~alf.utils.normalizers.Normalizer`.
             update_mode: ``replay``: statistics are updated from the experience that is trained on; ``rollout``:
-                from each unroll step, which is also what an on-policy algorithm trains on. At other times
-                they stay.
+                from each unroll step, which is also what an on-policy algorithm trains on; with
+                ``TrainerConfig.async_unroll`` when the trainer takes the step. At other times they stay.
             mode: ``adaptive``, ``window`` or ``em``: the kind of normalizer.
         """
         ctors = dict(

@@ -21,7 +21,7 @@ from alf.nest.utils import convert_device
 from alf.utils import common, profiling
 
 _POLL_SECONDS = 0.2
-_CLOSE_SECONDS = 10.0
+_CLOSE_SECONDS = 30.0
 
 
 class UnrollResult(NamedTuple):

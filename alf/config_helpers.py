@@ -7,7 +7,7 @@ import math
 import os
 import shlex
 import sys
-from typing import Any, Callable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -22,18 +22,23 @@ from alf.utils import common
 from alf.utils.per_process_context import PerProcessContext
 
 __all__ = [
-    "adjust_config_by_multi_process_divider", "close_env", "environment_made_by", "get_action_spec",
-    "get_data_transformer", "get_env", "get_observation_spec", "get_raw_observation_spec", "get_reward_spec",
-    "parse_config", "random_seed", "share_of_process", "use_env", "use_random_seed"
+    "adjust_config_by_multi_process_divider", "arguments_of_halves", "close_env", "environment_made_by",
+    "get_action_spec", "get_data_transformer", "get_env", "get_observation_spec", "get_raw_observation_spec",
+    "get_reward_spec", "parse_config", "random_seed", "share_of_process", "use_env", "use_random_seed"
 ]
 
 _data_transformer = None
 _random_seed: Optional[int] = None
 
 
+def arguments_of_halves() -> Dict[str, int]:
+    """Return the arguments of ``create_environment`` that ``TrainerConfig.unroll_halves`` asks for."""
+    return {"num_parts": 2} if config_util.get_config_value("TrainerConfig.unroll_halves") else {}
+
+
 def _create_env() -> None:
     """Create the global environment as configured."""
-    arguments = {"num_parts": 2} if config_util.get_config_value("TrainerConfig.unroll_halves") else {}
+    arguments = arguments_of_halves()
     if PerProcessContext().num_processes > 1:
         name = "create_environment.num_parallel_environments"
         arguments["num_parallel_environments"] = share_of_process(name, config_util.get_config_value(name))

@@ -21,7 +21,7 @@ import torch
 
 from alf.algorithms._actor_critic.rows import check_at_least_two_steps, fold, unfold
 from alf.algorithms._q_learning.categorical import categorical_mean
-from alf.algorithms._q_learning.exploration import epsilon_greedy_actions, per_environment_epsilons
+from alf.algorithms._q_learning.exploration import epsilon_greedy_actions, rollout_epsilons
 from alf.algorithms._q_learning.targets import (
     distributions_of_actions,
     smallest_of_replicas,
@@ -226,7 +226,7 @@ class DqnAlgorithm(SacAlgorithm):
         """
         epsilon = float(self._rollout_epsilon())
         if self._rollout_epsilon_alpha and epsilon > 0:
-            epsilon = per_environment_epsilons(epsilon, self._rollout_epsilon_alpha, inputs.step_type.shape[0])
+            epsilon = rollout_epsilons(epsilon, self._rollout_epsilon_alpha, inputs, self._config)
         action, new_state = self._choose(inputs, state, epsilon)
         if self.need_full_rollout_state():
             _, target_state = self._target_critic_networks(inputs.observation, state=state.target_critics)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from alf import summary
-from alf.algorithms._q_learning.exploration import epsilon_greedy_actions, per_environment_epsilons
+from alf.algorithms._q_learning.exploration import epsilon_greedy_actions, rollout_epsilons
 from alf.algorithms._q_learning.sequence_priority import priorities_from_each_row, sequence_priority
 from alf.algorithms._q_learning.targets import target_value
 from alf.algorithms.config import TrainerConfig
@@ -192,8 +192,7 @@ class R2d2Algorithm(OffPolicyAlgorithm):
             state: state of the network.
         """
         values, state = self._q_network(self._network_input(inputs), state)
-        epsilons = per_environment_epsilons(self._rollout_epsilon(), self._rollout_epsilon_alpha, values.shape[0],
-                                            values.device)
+        epsilons = rollout_epsilons(self._rollout_epsilon(), self._rollout_epsilon_alpha, inputs, self._config)
         action = epsilon_greedy_actions(values, epsilons)
         info = R2d2RolloutInfo(
             value=values.gather(-1, action.unsqueeze(-1)).squeeze(-1), max_value=values.amax(-1), reward=inputs.reward)

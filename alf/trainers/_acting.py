@@ -8,7 +8,14 @@ import torch
 
 from alf.algorithms.config import TrainerConfig
 from alf.algorithms.rl_algorithm import RLAlgorithm
-from alf.config_helpers import close_env, environment_made_by, get_data_transformer, get_env, parse_config
+from alf.config_helpers import (
+    arguments_of_halves,
+    close_env,
+    environment_made_by,
+    get_data_transformer,
+    get_env,
+    parse_config,
+)
 from alf.environments.alf_environment import AlfEnvironment
 from alf.environments.utils import create_environment
 from alf.utils import common
@@ -39,7 +46,7 @@ def acting(root_dir: str, conf_file: str, conf_params: Optional[List[str]],
 
     def make_env() -> AlfEnvironment:
         if num_environments is None:
-            return create_environment(seed=seed)
+            return create_environment(seed=seed, **arguments_of_halves())
         return create_environment(for_evaluation=True, eval_batch_size_per_env=num_environments, seed=seed)
 
     try:

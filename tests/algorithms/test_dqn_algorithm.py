@@ -272,6 +272,20 @@ def _config(tmp_path, **kwargs):
 def test_hard_target_updates_copy_every_so_many_updates(tmp_path):
     alf.reset_configs()
     alf.config("SacAlgorithm", target_update_tau=1.0, target_update_period=3)
+def test_environments_explore_the_same_when_they_are_acted_for_by_halves(tmp_path):
+    algorithm = _make(rollout_epsilon_greedy=0.6, rollout_epsilon_alpha=7.0,
+                      config=TrainerConfig(root_dir=str(tmp_path), unroll_halves=True))
+    best = _actions(algorithm, 1, "predict_step").item()
+    time_step = TimeStep(step_type=torch.full((1500,), _MID, dtype=torch.int32), observation=torch.ones(1500, 3))
+    others = []
+    for env_id in (0, 2999):  # the first and the last of 3000
+        ids = torch.full((1500,), env_id, dtype=torch.int32)
+        state = algorithm.get_initial_rollout_state(1500)
+        steps = [algorithm.rollout_step(time_step._replace(env_id=ids), state).output for _ in range(4)]
+        others.append(float((torch.cat(steps) != best).float().mean()))
+    assert others == pytest.approx([0.75 * 0.6, 0.75 * 0.6**8], abs=0.03)
+
+
     try:
         env = PolicyUnittestEnv(4, 5)
         algorithm = DqnAlgorithm(env.observation_spec(), env.action_spec(), q_network_cls=_Q, env=env,

@@ -5,6 +5,9 @@ from typing import Optional, Union
 import torch
 from torch import Tensor
 
+from alf.algorithms.config import TrainerConfig
+from alf.data_structures import TimeStep
+
 
 def per_environment_epsilons(epsilon: float, alpha: float, num_envs: int,
                              device: Optional[torch.device] = None) -> Tensor:
@@ -19,6 +22,21 @@ def per_environment_epsilons(epsilon: float, alpha: float, num_envs: int,
         device: where the result is; None: the default device.
     """
     return epsilon**(1.0 + alpha * torch.linspace(0.0, 1.0, num_envs, device=device))
+
+
+def rollout_epsilons(epsilon: float, alpha: float, time_step: TimeStep, config: Optional[TrainerConfig]) -> Tensor:
+    """Return :func:`per_environment_epsilons` of the environments of a time step, ``[B]``.
+
+    Args:
+        epsilon: share of random actions in the first environment.
+        alpha: the larger, the fewer of them in the last one.
+        time_step: ``[B, ...]``, of all environments or, with ``TrainerConfig.unroll_halves``, of one half of them.
+        config: the settings of the run; None: the time step is that of all environments.
+    """
+    num_rows, device = time_step.step_type.shape[0], time_step.step_type.device
+    if config is None or not config.unroll_halves:
+        return per_environment_epsilons(epsilon, alpha, num_rows, device)
+    return per_environment_epsilons(epsilon, alpha, 2 * num_rows, device)[time_step.env_id.long()]
 
 
 def epsilon_greedy_actions(q_values: Tensor, epsilon: Union[float, Tensor]) -> Tensor:

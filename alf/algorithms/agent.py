@@ -330,6 +330,10 @@ class Agent(RLAlgorithm):
                              f"of {self.name} would give to the RL algorithm. Leave one of the two out.")
         return BasicRolloutInfo(rl=self._rl_algorithm.offline_rollout_info(action))
 
+    def overwrite_action(self, rollout_info: AgentInfo, action: Nest) -> AgentInfo:
+        """Return the info of rollout steps with another action in that of the RL algorithm."""
+        return rollout_info._replace(rl=self._rl_algorithm.overwrite_action(rollout_info.rl, action))
+
     def _all(self) -> list:
         return [self._rl_algorithm, self._representation_learner, self._irm, self._goal_generator]
 

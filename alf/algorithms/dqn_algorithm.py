@@ -235,6 +235,10 @@ class DqnAlgorithm(SacAlgorithm):
 
     # ---- training ------------------------------------------------------------------------------------------------
 
+    def overwrite_action(self, rollout_info: DqnInfo, action: Nest) -> DqnInfo:
+        """Return the info of rollout steps with another action, nested as the action spec."""
+        return rollout_info._replace(action=self._parts.split(action)[1])
+
     def update_kind(self) -> tuple:
         """Return ``()``: an update is nothing but tensor operations."""
         return ()

@@ -49,7 +49,8 @@ class RLAlgorithm(Algorithm):
         optimizer: trains the parameters that nothing else trains.
         checkpoint: ``"prefix@path"``: load a part of a checkpoint after construction.
         is_eval: made for evaluation or play: no replay, no metrics.
-        overwrite_policy_output: learn from the action that the environment reports as ``prev_action``.
+        overwrite_policy_output: learn from the action that the environment reports as ``prev_action``. It takes the
+            place of the algorithm's in the experience and in its ``rollout_info``, see :meth:`overwrite_action`.
         debug_summaries: write more summaries.
         name: name in summaries.
     """
@@ -288,6 +289,20 @@ class RLAlgorithm(Algorithm):
                 self._measure()
         rollout_info = dist_utils.params_to_distributions(experience.rollout_info, rollout_info_spec)
         return experience._replace(time_step=inputs, rollout_info=rollout_info)
+
+    def overwrite_action(self, rollout_info: Nest, action: Nest) -> Nest:
+        """Return the info of rollout steps with another action in place of the algorithm's.
+
+        By default its field ``action`` is replaced, if it has one. May be overridden by an algorithm that keeps the
+        action elsewhere, or in another form.
+
+        Args:
+            rollout_info: ``AlgStep.info`` of ``rollout_step``, distributions as parameters ``[T, B, ...]``.
+            action: what is to be learned from, nested as the action spec ``[T, B, ...]``.
+        """
+        if not flatten(getattr(rollout_info, "action", ())):
+            return rollout_info
+        return rollout_info._replace(action=map_structure(lambda _, done: done, rollout_info.action, action))
 
     def _make_unroll(self) -> Union[Unroll, AsyncUnroller]:
         """Return what acts for this algorithm, in this process or another; it is made at the first call."""

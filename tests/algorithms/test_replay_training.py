@@ -7,6 +7,7 @@ import torch
 
 import alf
 import alf.summary as summary
+from alf.algorithms.agent import Agent
 from alf.algorithms.config import TrainerConfig
 from alf.algorithms.data_transformer import FrameStacker, RewardScaling
 from alf.algorithms.off_policy_algorithm import OffPolicyAlgorithm
@@ -111,6 +112,27 @@ def test_nothing_is_learned_before_initial_collect_steps(scripted_env, sampling_
     steps = [algorithm.train_iter() for _ in range(3)]  # 3 steps of 2 environments each
     assert steps == [0, 20, 20]
     assert summary.get_global_counter() == 3
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_reported_actions_are_learned_if_asked_to(scripted_env, sampling_config, wrap, overwrite):
+    env = scripted_env(episode_lengths=((99,), (99,)))
+    env_step = env.step
+    env.step = lambda action: env_step(torch.full_like(action, 2))
+    alf.config("RLAlgorithm", overwrite_policy_output=overwrite)
+    try:
+        if wrap:
+            algorithm = Agent(env.observation_spec(), env.action_spec(), env=env, config=sampling_config(),
+                              rl_algorithm_cls=Recorder, optimizer=alf.optimizers.SGD(lr=0.1))
+        else:
+            algorithm = make(env, sampling_config())
+    finally:
+        alf.reset_configs()
+    algorithm.train_iter()
+    recorder = algorithm._rl_algorithm if wrap else algorithm
+    learned = torch.cat([info.action.flatten() for info in recorder.trained])
+    assert bool((learned == 2).all()) == overwrite
 
 
 def test_more_initial_steps_than_the_buffer_holds_are_refused(scripted_env, sampling_config):

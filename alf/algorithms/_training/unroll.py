@@ -73,7 +73,8 @@ class Unroll:
         algorithm: the root algorithm.
         env: batched environment with tensors.
         keep_state: store the recurrent state before each step.
-        overwrite_policy_output: store the action that the environment reports instead of the algorithm's.
+        overwrite_policy_output: store the action that the environment reports instead of the algorithm's, also in
+            ``rollout_info``.
         steps_ahead: see above; for environments that are stepped in the background, and an experience without its last
             step and with the algorithm's actions.
     """
@@ -280,6 +281,8 @@ class Unroll:
             (row.time_step, row.inputs if is_transformed else (), action, info, row.state if self._keep_state else ())
             for row, action, info in zip(rows, actions, infos, strict=True)
         ])
+        if self._overwrite_policy_output:
+            info = self._algorithm.overwrite_action(info, action)
         if torch.is_grad_enabled():
             action, state = common.detach((action, state))
         experience = Experience(time_step=time_step, action=action, rollout_info=info, state=state)

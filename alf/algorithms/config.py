@@ -98,7 +98,7 @@ class TrainerConfig:
     summarize_output: bool = False  # mean and histogram of network outputs in training
 
     # -- training
-    initial_collect_steps: int = 0  # environment steps before the first update
+    initial_collect_steps: int = 0  # environment steps before the first update from a replay buffer
     num_updates_per_train_iter: int = 4  # updates per iteration; epochs with whole_replay_buffer_training
     mini_batch_length: Optional[int] = None  # steps of a sampled sequence; None: unroll_length
     mini_batch_size: Optional[int] = None  # sequences of a mini batch; None: number of environments
@@ -177,6 +177,11 @@ class TrainerConfig:
 
     def _check_offline(self) -> None:
         if self.whole_replay_buffer_training:
+        if self.keeps_last_unroll and self.initial_collect_steps:
+            logging.warning(
+                "TrainerConfig.initial_collect_steps=%s has no effect: with whole_replay_buffer_training and "
+                "clear_replay_buffer, both True by default, training uses the last unroll only, and begins with the "
+                "first. To collect steps before training, set clear_replay_buffer=False.", self.initial_collect_steps)
             self._refuse("whole_replay_buffer_training", "False with offline_buffer_dir, which is sampled from")
         for name in ("mini_batch_size", "mini_batch_length"):
             if getattr(self, name) is None:

@@ -135,6 +135,14 @@ def test_reported_actions_are_learned_if_asked_to(scripted_env, sampling_config,
     assert bool((learned == 2).all()) == overwrite
 
 
+def test_a_whole_buffer_is_not_learned_before_it_has_initial_collect_steps(scripted_env, make_config):
+    algorithm = make(scripted_env(), make_config(
+        clear_replay_buffer=False, initial_collect_steps=12, unroll_length=3, mini_batch_length=1,
+        num_updates_per_train_iter=1))
+    steps = [algorithm.train_iter() for _ in range(3)]  # 3 steps of 2 environments each
+    assert steps == [0, 2 * 5, 2 * 8]
+
+
 def test_more_initial_steps_than_the_buffer_holds_are_refused(scripted_env, sampling_config):
     algorithm = make(scripted_env(), sampling_config(initial_collect_steps=41))
     with pytest.raises(ValueError, match="initial_collect_steps: expected at most the 40 steps .* got 41"):

@@ -51,6 +51,17 @@ def test_priorities_contradict_training_on_all():
         TrainerConfig(root_dir="x", priority_replay=True)
 
 
+def test_initial_steps_that_are_not_kept_are_told(monkeypatch):
+    warnings = []
+    monkeypatch.setattr(logging, "warning", lambda message, *args: warnings.append(message % args))
+    TrainerConfig(root_dir="x", initial_collect_steps=100)
+    assert len(warnings) == 1 and "initial_collect_steps=100 has no effect" in warnings[0]
+    assert "set clear_replay_buffer=False" in warnings[0]
+    TrainerConfig(root_dir="x", initial_collect_steps=100, clear_replay_buffer=False)
+    TrainerConfig(root_dir="x", initial_collect_steps=100, whole_replay_buffer_training=False)
+    assert len(warnings) == 1
+
+
 @pytest.mark.parametrize("length,told", [(5000, True), (9, False), (1024, False)])
 def test_a_buffer_length_that_has_no_effect_is_told(length, told, monkeypatch):
     warnings = []

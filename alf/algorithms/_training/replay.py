@@ -185,10 +185,12 @@ class Replay:
         return buffer
 
     def can_sample(self) -> bool:
+    def has_initial_steps(self) -> bool:
+        """Return whether ``initial_collect_steps`` steps are stored."""
+        return self._buffer is not None and self.total_size >= self._config.initial_collect_steps
+
         """Return whether training may begin: enough is stored for ``initial_collect_steps`` and for a sequence."""
-        if self._buffer is None or self.total_size < self._config.initial_collect_steps:
-            return False
-        return self._buffer.num_starts(self._config.sampled_length) > 0
+        return self.has_initial_steps() and self._buffer.num_starts(self._config.sampled_length) > 0
 
     def gather_all(self) -> Tuple[Experience, BatchInfo]:
         """Return all stored experience ``[B, T, ...]`` but the earliest frames, which only data transformers read.

@@ -28,6 +28,9 @@ class TrainerConfig:
     what was measured must not decide the results of a seed. Needs an even number of environments that
     ``FastParallelEnvironment`` steps; those that it steps in this process give the same results, and gain nothing.
 
+    With ``replay_ratio`` steps count as collected from the unroll on with which training may begin: those before are
+    not made up for by many updates at once.
+
     With ``enable_amp`` networks compute with 16 bits while they are trained: with float16 on CUDA, with bfloat16 on
     CPUs. It pays where large matrix products or convolutions take most of an update: layers from 256 x 256 at batches
     of 256 on a CPU with instructions for bfloat16. Small networks become slower. See docs/mixed_precision.md.
@@ -117,7 +120,7 @@ class TrainerConfig:
     clear_replay_buffer: bool = True  # with whole_replay_buffer_training: only the last unroll is stored
     visualize_alf_tree: bool = False  # draw the algorithm tree
     non_finite: str = "raise"  # a loss or gradient that is NaN or infinite: "raise", or "skip_update" and count it
-    replay_ratio: Optional[float] = None  # steps learned / steps collected, instead of num_updates_per_train_iter
+    replay_ratio: Optional[float] = None  # steps learned / steps collected, not num_updates_per_train_iter; see below
     compile: Optional[str] = None  # compile updates: "default" or another of COMPILE_MODES; see docs/compile.md
 
     def __post_init__(self):
@@ -174,14 +177,14 @@ class TrainerConfig:
                 "clear_replay_buffer, both True by default, the buffer holds the unroll_length + 1 = %s steps of the "
                 "last unroll. To keep more, set clear_replay_buffer=False.", self.replay_buffer_length,
                 self.unroll_length + 1)
-
-    def _check_offline(self) -> None:
-        if self.whole_replay_buffer_training:
         if self.keeps_last_unroll and self.initial_collect_steps:
             logging.warning(
                 "TrainerConfig.initial_collect_steps=%s has no effect: with whole_replay_buffer_training and "
                 "clear_replay_buffer, both True by default, training uses the last unroll only, and begins with the "
                 "first. To collect steps before training, set clear_replay_buffer=False.", self.initial_collect_steps)
+
+    def _check_offline(self) -> None:
+        if self.whole_replay_buffer_training:
             self._refuse("whole_replay_buffer_training", "False with offline_buffer_dir, which is sampled from")
         for name in ("mini_batch_size", "mini_batch_length"):
             if getattr(self, name) is None:

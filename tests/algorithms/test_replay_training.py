@@ -161,6 +161,12 @@ def test_replay_ratio_sets_how_much_is_learned(scripted_env, sampling_config, ra
     assert sum(learned) == sum(updates)
 
 
+def test_replay_ratio_does_not_count_steps_before_training_may_begin(scripted_env, sampling_config):
+    algorithm = make(scripted_env(), sampling_config(replay_ratio=2.5, initial_collect_steps=24))
+    # 6 steps are collected in an iteration, an update learns from 5. The fourth may train, and counts.
+    assert [algorithm.train_iter() // 5 for _ in range(7)] == [0, 0, 0, 3, 3, 3, 3]
+
+
 def test_fractional_unroll_length_trains_in_iterations_without_unroll(scripted_env, sampling_config):
     algorithm = make(scripted_env(), sampling_config(unroll_length=0.5, num_updates_per_train_iter=1))
     algorithm.unroll(2)

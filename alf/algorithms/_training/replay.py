@@ -160,7 +160,8 @@ class Replay:
         if priorities is not None:
             priorities = self._as_stored(priorities)
         self._buffer.add_steps(experience, priorities=priorities)
-        if self._config.replay_ratio is not None:
+        # An unroll that comes before training may begin, from this buffer or from stored ones, does not count.
+        if self._config.replay_ratio is not None and (self._config.offline_buffer_dir is not None or self.can_sample()):
             self._credit += self._config.replay_ratio * experience.step_type.numel()
 
     def _make_buffer(self, experience: Experience) -> ReplayBuffer:
@@ -184,11 +185,11 @@ class Replay:
         self._loaded = None
         return buffer
 
-    def can_sample(self) -> bool:
     def has_initial_steps(self) -> bool:
         """Return whether ``initial_collect_steps`` steps are stored."""
         return self._buffer is not None and self.total_size >= self._config.initial_collect_steps
 
+    def can_sample(self) -> bool:
         """Return whether training may begin: enough is stored for ``initial_collect_steps`` and for a sequence."""
         return self.has_initial_steps() and self._buffer.num_starts(self._config.sampled_length) > 0
 

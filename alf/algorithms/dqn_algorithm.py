@@ -89,17 +89,17 @@ class DqnAlgorithm(SacAlgorithm):
         num_critic_replicas: number of Q networks; the value of an action is the smallest of theirs.
         env: batched environment with tensors, for the root only.
         config: the settings of the run.
-        critic_loss_ctor: called with ``name`` and ``debug_summaries``, once a replica, and with ``num_atoms``,
-            ``v_min`` and ``v_max``, or ``num_quantiles``, for a distribution. None: ``OneStepTDLoss``;
-            ``CategoricalTDLoss`` for ``"c51"``, ``OneStepTDQRLoss`` for ``"qr"``.
+        critic_loss_ctor: called with ``name`` and ``debug_summaries``, once a replica, and with those of
+            ``num_atoms`` (for ``"qr"`` as ``num_quantiles``), ``v_min`` and ``v_max`` that are not None. None:
+            ``OneStepTDLoss``; ``CategoricalTDLoss`` for ``"c51"``, ``OneStepTDQRLoss`` for ``"qr"``.
         checkpoint: ``"prefix@path"``: load a part of a checkpoint after construction.
         debug_summaries: write more summaries.
         name: name in summaries.
         value_distribution: None: a value is its mean; ``"c51"``: a categorical distribution over fixed atoms,
             https://arxiv.org/abs/1707.06887; ``"qr"``: quantiles, https://arxiv.org/abs/1710.10044.
-        num_atoms: number of atoms, or of quantiles.
-        v_min: smallest atom of ``"c51"``.
-        v_max: largest atom of ``"c51"``.
+        num_atoms: number of atoms, or of quantiles; None: as the loss says.
+        v_min: smallest atom of ``"c51"``; None: as the loss says.
+        v_max: largest atom of ``"c51"``; None: as the loss says.
         rollout_epsilon_alpha: environment i of N explores with ``epsilon ** (1 + alpha * i / (N - 1))``,
             https://arxiv.org/abs/1803.00933.
         calculate_priority: give priorities to a prioritized replay buffer: the mean of ``|TD error|`` over the steps
@@ -124,9 +124,9 @@ class DqnAlgorithm(SacAlgorithm):
                  debug_summaries: bool = False,
                  name: str = "DqnAlgorithm",
                  value_distribution: Optional[str] = None,
-                 num_atoms: int = 51,
-                 v_min: float = -10.0,
-                 v_max: float = 10.0,
+                 num_atoms: Optional[int] = None,
+                 v_min: Optional[float] = None,
+                 v_max: Optional[float] = None,
                  rollout_epsilon_alpha: float = 0.0,
                  calculate_priority: Optional[bool] = None):
         _check_specs(action_spec, reward_spec, name)
@@ -136,10 +136,12 @@ class DqnAlgorithm(SacAlgorithm):
         if not callable(rollout_epsilon_greedy) and not 0 <= rollout_epsilon_greedy <= 1:
             raise ValueError(f"{name}.rollout_epsilon_greedy: expected a number from 0 to 1 or a scheduler, got "
                              f"{rollout_epsilon_greedy!r}.")
+        loss_ctor = _loss_ctor(critic_loss_ctor, value_distribution, num_atoms, v_min, v_max)
         if value_distribution is not None:
             _check_has_num_values(q_network_cls, value_distribution, name)
-            q_network_cls = functools.partial(q_network_cls, num_values=num_atoms)
-        loss_ctor = _loss_ctor(critic_loss_ctor, value_distribution, num_atoms, v_min, v_max)
+            loss = loss_ctor(name=name, debug_summaries=False)
+            num_values = loss.num_quantiles if value_distribution == "qr" else len(loss.support)
+            q_network_cls = functools.partial(q_network_cls, num_values=num_values)
         if calculate_priority is None:
             calculate_priority = config is not None and config.priority_replay
         super().__init__(
@@ -233,11 +235,11 @@ class DqnAlgorithm(SacAlgorithm):
             new_state = new_state._replace(target_critics=target_state)
         return AlgStep(output=self._parts.join((), action), state=new_state, info=DqnInfo(action=action))
 
-    # ---- training ------------------------------------------------------------------------------------------------
-
     def overwrite_action(self, rollout_info: DqnInfo, action: Nest) -> DqnInfo:
         """Return the info of rollout steps with another action, nested as the action spec."""
         return rollout_info._replace(action=self._parts.split(action)[1])
+
+    # ---- training ------------------------------------------------------------------------------------------------
 
     def update_kind(self) -> tuple:
         """Return ``()``: an update is nothing but tensor operations."""
@@ -336,11 +338,14 @@ def _check_has_num_values(q_network_cls: Callable, value_distribution: str, name
                          f"{getattr(q_network_cls, '__name__', q_network_cls)}.")
 
 
-def _loss_ctor(critic_loss_ctor: Optional[Callable], value_distribution: Optional[str], num_atoms: int, v_min: float,
-               v_max: float) -> Callable:
+def _loss_ctor(critic_loss_ctor: Optional[Callable], value_distribution: Optional[str],
+               num_atoms: Optional[int], v_min: Optional[float], v_max: Optional[float]) -> Callable:
     """Return what makes the loss of a replica when called with ``name`` and ``debug_summaries``."""
     if value_distribution is None:
         return critic_loss_ctor or OneStepTDLoss
     if value_distribution == "c51":
-        return functools.partial(critic_loss_ctor or CategoricalTDLoss, num_atoms=num_atoms, v_min=v_min, v_max=v_max)
-    return functools.partial(critic_loss_ctor or OneStepTDQRLoss, num_quantiles=num_atoms)
+        loss_ctor, arguments = CategoricalTDLoss, dict(num_atoms=num_atoms, v_min=v_min, v_max=v_max)
+    else:
+        loss_ctor, arguments = OneStepTDQRLoss, dict(num_quantiles=num_atoms)
+    given = {name: value for name, value in arguments.items() if value is not None}
+    return functools.partial(critic_loss_ctor or loss_ctor, **given)

@@ -191,6 +191,27 @@ def test_actions_are_best_by_the_mean_of_their_distribution(kwargs, means):
     assert torch.equal(action, means(values).amin(1).argmax(-1))
 
 
+def test_what_is_configured_for_the_loss_of_a_distribution_holds():
+    alf.config("CategoricalTDLoss", num_atoms=3, v_min=-4.0, v_max=4.0)
+    alf.config("OneStepTDQRLoss", num_quantiles=7)
+    try:
+        c51 = _make(value_distribution="c51", q_network_cls=_DISTRIBUTION)
+        wider = _make(value_distribution="c51", q_network_cls=_DISTRIBUTION, v_max=6.0)
+        qr = _make(value_distribution="qr", q_network_cls=_DISTRIBUTION)
+    finally:
+        alf.reset_configs()
+    assert c51._critic_losses[0].support.tolist() == [-4.0, 0.0, 4.0]
+    assert wider._critic_losses[0].support.tolist() == [-4.0, 1.0, 6.0]
+    assert c51._critic_networks(torch.zeros(1, 3))[0].shape == (1, 2, 4, 3)
+    assert qr._critic_networks(torch.zeros(1, 3))[0].shape == (1, 2, 4, 7)
+
+
+def test_action_that_the_environment_reports_is_learned_in_the_form_of_the_info():
+    algorithm = _make(action_spec=[_ACTION])
+    info = algorithm.overwrite_action(DqnInfo(action=torch.zeros(2, 5).long()), [torch.ones(2, 5).long()])
+    assert torch.equal(info.action, torch.ones(2, 5).long())
+
+
 # ---- priorities ------------------------------------------------------------------------------------------------------
 
 
@@ -251,6 +272,20 @@ def test_epsilon_may_be_a_schedule_and_differ_between_environments():
     assert others.tolist() == pytest.approx([0.75 * 0.6**e for e in (1.0, 4.5, 8.0)], abs=0.03)
 
 
+def test_environments_explore_the_same_when_they_are_acted_for_by_halves(tmp_path):
+    algorithm = _make(rollout_epsilon_greedy=0.6, rollout_epsilon_alpha=7.0,
+                      config=TrainerConfig(root_dir=str(tmp_path), unroll_halves=True))
+    best = _actions(algorithm, 1, "predict_step").item()
+    time_step = TimeStep(step_type=torch.full((1500,), _MID, dtype=torch.int32), observation=torch.ones(1500, 3))
+    others = []
+    for env_id in (0, 2999):  # the first and the last of 3000
+        ids = torch.full((1500,), env_id, dtype=torch.int32)
+        state = algorithm.get_initial_rollout_state(1500)
+        steps = [algorithm.rollout_step(time_step._replace(env_id=ids), state).output for _ in range(4)]
+        others.append(float((torch.cat(steps) != best).float().mean()))
+    assert others == pytest.approx([0.75 * 0.6, 0.75 * 0.6**8], abs=0.03)
+
+
 def test_noisy_network_explores_in_unrolls_and_not_in_evaluation():
     algorithm = _make(rollout_epsilon_greedy=0.0, q_network_cls=functools.partial(DuelingQNetwork, noisy_std=2.0,
                                                                                   **_SMALL)).eval()
@@ -272,20 +307,6 @@ def _config(tmp_path, **kwargs):
 def test_hard_target_updates_copy_every_so_many_updates(tmp_path):
     alf.reset_configs()
     alf.config("SacAlgorithm", target_update_tau=1.0, target_update_period=3)
-def test_environments_explore_the_same_when_they_are_acted_for_by_halves(tmp_path):
-    algorithm = _make(rollout_epsilon_greedy=0.6, rollout_epsilon_alpha=7.0,
-                      config=TrainerConfig(root_dir=str(tmp_path), unroll_halves=True))
-    best = _actions(algorithm, 1, "predict_step").item()
-    time_step = TimeStep(step_type=torch.full((1500,), _MID, dtype=torch.int32), observation=torch.ones(1500, 3))
-    others = []
-    for env_id in (0, 2999):  # the first and the last of 3000
-        ids = torch.full((1500,), env_id, dtype=torch.int32)
-        state = algorithm.get_initial_rollout_state(1500)
-        steps = [algorithm.rollout_step(time_step._replace(env_id=ids), state).output for _ in range(4)]
-        others.append(float((torch.cat(steps) != best).float().mean()))
-    assert others == pytest.approx([0.75 * 0.6, 0.75 * 0.6**8], abs=0.03)
-
-
     try:
         env = PolicyUnittestEnv(4, 5)
         algorithm = DqnAlgorithm(env.observation_spec(), env.action_spec(), q_network_cls=_Q, env=env,

@@ -146,6 +146,7 @@ def main(_) -> None:
     if FLAGS.force_torch_deterministic:
         # The same as use_deterministic_algorithms(True, warn_only=True), which takes a second to import the compiler.
         torch.set_deterministic_debug_mode("warn")
+        torch.utils.deterministic.fill_uninitialized_memory = False  # all is written before it is read
         torch.backends.cudnn.benchmark = False
     if FLAGS.dry_run:
         from alf.bin._dry_run import dry_run

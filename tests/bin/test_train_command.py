@@ -127,3 +127,16 @@ def test_tensorboard_has_the_settings(commands, tmp_path):
     assert texts[f"code/{tmp_path / 'snippet.py'}"] == "    x = 1\n    "
     assert "num_updates_per_train_iter" in texts["config/operative_config"]
     assert (tmp_path / "run" / "train" / "train.prof").stat().st_size > 1000
+
+
+def test_deterministic_training_does_not_fill_memory_that_is_written_anyway(commands, tmp_path):
+    conf = tmp_path / "asking_conf.py"
+    conf.write_text(f"""
+import alf
+import torch
+print(torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory)
+alf.import_config({str(CONF)!r})
+""")
+    done = commands.run("train", "--conf", conf, "--root_dir", tmp_path / "run")
+    assert done.code == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "True False"

@@ -217,7 +217,8 @@ class Trainer(abc.ABC):
                     overdue=time.monotonic() - self._checkpointed_at > _MAX_SECONDS_BETWEEN_CHECKPOINTS,
                     leave=signals.leave_code))
                 with profiling.scope("summaries"):
-                    self._view.update(self.progress(), self._shown_values, self._progress.env_steps)
+                    self._view.update(self.progress(), self._shown_values, self._progress.env_steps,
+                                      final=self.progress() >= 1.0)
                 if self._profile is not None:
                     self._profile.count_iteration(self._progress.iterations, self._progress.env_steps)
                     if wishes.leave or self.progress() >= 1.0:
@@ -230,7 +231,6 @@ class Trainer(abc.ABC):
                     next_checkpoint = self._next_checkpoint_progress()
                 if wishes.leave:
                     raise LeaveRequested(wishes.leave)
-        self._view.update(1.0, self._shown_values, self._progress.env_steps, final=True)
 
     def _timed_train_iter(self) -> None:
         began = time.monotonic()

@@ -129,6 +129,21 @@ def test_tensorboard_has_the_settings(commands, tmp_path):
     assert (tmp_path / "run" / "train" / "train.prof").stat().st_size > 1000
 
 
+def test_each_state_is_shown_once_the_last_too(commands, tmp_path):
+    conf = tmp_path / "talkative_conf.py"
+    conf.write_text(f"""
+import alf
+from alf.trainers import _progress_view
+_progress_view._PLAIN_INTERVAL_SECONDS = 0.0
+alf.import_config({str(CONF)!r})
+""")
+    done = commands.run("train", "--conf", conf, "--root_dir", tmp_path / "run")
+    assert done.code == 0, done.stderr
+    shown = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("iteration ")]
+    assert shown == ["1", "2", "3", "4", "5", "6"]
+    assert "done 100.0%" in done.stdout.splitlines()[-1]
+
+
 def test_deterministic_training_does_not_fill_memory_that_is_written_anyway(commands, tmp_path):
     conf = tmp_path / "asking_conf.py"
     conf.write_text(f"""

@@ -423,6 +423,7 @@ class RLTrainer(Trainer):
         self._algorithm.set_path("")
         if config.summarize_output:
             summarize_outputs(self._algorithm)
+        config.data_transformer.check_training(self._algorithm, config)
         for optimizer in self._algorithm.attach_optimizers().optimizers:
             if hasattr(optimizer, "prepare"):
                 # Now rather than at the first step: where parameters lie may change the last bit of a matrix product,

@@ -1,6 +1,7 @@
 """Hindsight experience replay against naive loops over a replay buffer of a few episodes."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -252,6 +253,14 @@ def test_experience_without_a_replay_buffer_is_told():
     experience = NaiveReplay(1, 10, 8, seed=0).sample(4, 2, seed=0)._replace(replay_buffer=())
     with pytest.raises(ValueError, match="off-policy training"):
         dt.HindsightExperienceTransformer(SPEC).transform_experience(experience)
+
+
+def test_training_without_samples_is_refused():
+    algorithm = SimpleNamespace(name="SacAlgorithm", on_policy=False)
+    transformer = dt.HindsightExperienceTransformer(SPEC)
+    transformer.check_training(algorithm, SimpleNamespace(whole_replay_buffer_training=False))
+    with pytest.raises(ValueError, match="HindsightExperienceTransformer needs .*whole_replay_buffer_training=False"):
+        transformer.check_training(algorithm, SimpleNamespace(whole_replay_buffer_training=True))
 
 
 stack_images = partial(dt.FrameStacker, stack_size=2, fields=["observation"])

@@ -1,6 +1,7 @@
 """n-step returns as pairs of rows, against naive loops."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alf.algorithms import data_transformer as dt
+from alf.algorithms.one_step_loss import OneStepTDLoss
 from alf.data_structures import BatchInfo, Experience, TimeStep
 from alf.tensor_specs import TensorSpec
 
@@ -190,3 +192,50 @@ def test_rewards_are_transformed_before_they_are_summed():
     experience = random_experience(1, 16, 3)
     alone = dt.NStepReturn(TensorSpec((1,)), n_step=2, gamma=0.5).transform_experience(experience)
     np.testing.assert_allclose(both.transform_experience(experience).reward, 2 * alone.reward, rtol=1e-6)
+
+
+# ---- what it cannot be used with -------------------------------------------------------------------------------------
+
+
+class Learner(torch.nn.Module):
+    """What check_training() asks an algorithm."""
+
+    name = "Learner"
+
+    def __init__(self, gamma=0.9, train_state_spec=(), on_policy=False):
+        super().__init__()
+        self.loss = OneStepTDLoss(gamma=gamma)
+        self.train_state_spec = train_state_spec
+        self.on_policy = on_policy
+
+
+def check(algorithm, whole_replay_buffer_training=False, n_step=3):
+    ctors = [dt.RewardClipping, partial(dt.NStepReturn, n_step=n_step, gamma=0.9)]
+    config = SimpleNamespace(whole_replay_buffer_training=whole_replay_buffer_training)
+    dt.create_data_transformer(ctors, TensorSpec((1,))).check_training(algorithm, config)
+
+
+def test_recurrent_networks_are_refused_with_what_to_use_instead():
+    with pytest.raises(ValueError, match=r"NStepReturn.*Learner has recurrent.*TDLoss.td_lambda=1.*R2d2Algorithm"):
+        check(Learner(train_state_spec=dict(lstm=TensorSpec((8,)))))
+
+
+@pytest.mark.parametrize("gamma", [0.99, [0.9, 0.99]])
+def test_gamma_of_the_loss_must_be_the_same(gamma):
+    with pytest.raises(ValueError, match=r"NStepReturn.gamma: .* OneStepTDLoss.gamma=.*0.99.*, got 0.9\. "):
+        check(Learner(gamma))
+    check(Learner(0.9))
+    check(Learner([0.9, 0.9]))
+    check(Learner(gamma), n_step=1)  # one reward is not discounted
+
+
+@pytest.mark.parametrize(
+    "algorithm, whole, told",
+    [
+        (Learner(), True, "whole_replay_buffer_training=False, clear_replay_buffer=False, mini_batch_length=..., mini"),
+        (Learner(on_policy=True), True, "Learner is on-policy"),
+    ],
+)
+def test_training_without_samples_is_refused(algorithm, whole, told):
+    with pytest.raises(ValueError, match=f"NStepReturn needs sampled sequences.*{told}"):
+        check(algorithm, whole)

@@ -15,6 +15,7 @@ CONF = pathlib.Path(__file__).parent / "off_policy_conf.py"
     (["TrainerConfig.replay_ratio=-1.0"], "replay_ratio: expected None or a number > 0"),
     (["_CONFIG._USER.method='dqn'", "create_environment.env_name='Pendulum-v1'"], "expected a single discrete action"),
     (["TrainerConfig.mini_batch_length=3", "_CONFIG._USER.method='dqn'"], "mini_batch_length=4"),
+    (["OneStepTDLoss.gamma=0.9", "_CONFIG._USER.method='dqn'"], "NStepReturn.gamma: expected that of the loss"),
 ])
 def test_a_mistake_is_told_in_words(commands, tmp_path, params, told):
     arguments = []

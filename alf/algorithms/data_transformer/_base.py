@@ -23,6 +23,8 @@ class DataTransformer(nn.Module):
     needs_stored_data = False
     # Whether no other transformer may come after it.
     comes_last = False
+    # Whether it works on sequences sampled from a replay buffer, and on nothing else.
+    needs_samples = False
 
     def __init__(self, transformed_observation_spec, state_spec):
         """
@@ -77,6 +79,33 @@ class DataTransformer(nn.Module):
 
     def _update_modes(self) -> List[UpdateMode]:
         return [module._is_update_time for module in self.modules() if hasattr(module, "_is_update_time")]
+
+    def check_training(self, algorithm, config) -> None:
+        """Raise if an algorithm cannot be trained on what this transformer makes. The trainer calls it once, at start.
+
+        A subclass that overrides it calls this one, too.
+
+        Args:
+            algorithm: the root algorithm.
+            config: the TrainerConfig of the run.
+
+        Raises:
+            ValueError: saying what to set.
+        """
+        if not self.needs_samples:
+            return
+        name = type(self).__name__
+        if algorithm.on_policy:
+            raise ValueError(
+                f"{name} needs sampled sequences, but {algorithm.name} is on-policy and learns from its unroll. Take "
+                f"{name} out of TrainerConfig.data_transformer_ctor, or use an off-policy algorithm."
+            )
+        if config.whole_replay_buffer_training:
+            raise ValueError(
+                f"{name} needs sampled sequences, got TrainerConfig.whole_replay_buffer_training=True. Set "
+                "alf.config('TrainerConfig', whole_replay_buffer_training=False, clear_replay_buffer=False, "
+                "mini_batch_length=..., mini_batch_size=...)."
+            )
 
     def transform_timestep(self, timestep: TimeStep, state) -> Tuple[TimeStep, Any]:
         """Return the transformed time step and the new state.
@@ -192,6 +221,10 @@ class SequentialDataTransformer(DataTransformer):
     def members(self) -> List[DataTransformer]:
         """Return the transformers in the order in which they act."""
         return list(self._members)
+
+    def check_training(self, algorithm, config) -> None:
+        for member in self._members:
+            member.check_training(algorithm, config)
 
     def transform_timestep(self, timestep: TimeStep, state) -> Tuple[TimeStep, Any]:
         new_state = []

@@ -46,6 +46,7 @@ class HindsightExperienceTransformer(DataTransformer):
 
     reads_replay_buffer = True
     needs_stored_data = True
+    needs_samples = True
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 import alf.nest as nest
 from alf.algorithms.data_transformer._base import DataTransformer
+from alf.algorithms.td_loss import TDLoss
 from alf.config_util import configurable
 from alf.data_structures import Experience, StepType, TimeStep
 
@@ -62,6 +63,7 @@ class NStepReturn(DataTransformer):
     """
 
     comes_last = True
+    needs_samples = True
 
     def __init__(self, observation_spec, n_step: int = 3, gamma: float = 0.99):
         """
@@ -77,6 +79,29 @@ class NStepReturn(DataTransformer):
         super().__init__(observation_spec, state_spec=())
         self._n_step = n_step
         self._gamma = gamma
+
+    def check_training(self, algorithm, config) -> None:
+        """Raise also for recurrent networks, and for a loss with another ``gamma``."""
+        super().check_training(algorithm, config)
+        if nest.flatten(algorithm.train_state_spec):
+            raise ValueError(
+                f"NStepReturn leaves out the rows between the first and the last of a sequence, but {algorithm.name} "
+                "has recurrent networks, which need all of them. Take NStepReturn out of "
+                "TrainerConfig.data_transformer_ctor and learn from longer sequences with TDLoss.td_lambda=1 (loss "
+                "TDLoss), or use R2d2Algorithm, which has an n_step of its own."
+            )
+        if self._n_step == 1:
+            return  # its gamma is not used
+        for loss in algorithm.modules():
+            if not isinstance(loss, TDLoss):
+                continue
+            gamma = torch.as_tensor(loss.gamma)  # of a vector reward [R], in float32
+            if bool((gamma != gamma.new_tensor(self._gamma)).any()):
+                name = type(loss).__name__
+                raise ValueError(
+                    f"NStepReturn.gamma: expected that of the loss, {name}.gamma={loss.gamma}, got {self._gamma}. "
+                    f"Set both to one number: alf.config('NStepReturn', gamma=...), alf.config('{name}', gamma=...)."
+                )
 
     def transform_timestep(self, timestep: TimeStep, state) -> Tuple[TimeStep, Any]:
         return timestep, state

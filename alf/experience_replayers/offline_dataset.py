@@ -35,6 +35,7 @@ _FORMAT = "alf-replay-buffer"
 _MINARI = "minari:"
 # What can be told from the other fields.
 _DERIVED = ("time_step|prev_action", "time_step|env_id")
+_BOUND_TOLERANCE = 1e-5  # of actions, relative to bounds above 1
 
 
 class OfflineBufferError(ValueError):
@@ -131,7 +132,9 @@ def read_offline_steps(location: str, spec: Experience, max_length: Optional[int
         steps = OfflineSteps(location, {path.replace(".", "|"): leaf for path, leaf in fields.items()}, starts)
     else:
         steps = _in_time_order(*_read_tensors(os.path.abspath(os.path.expanduser(location))), max_length)
-    _check_fields(steps, named_leaves(spec))
+    # A policy may draw actions out of bounds, which the environment clips: what a run has kept of its own is as it is.
+    is_checkpoint = not location.startswith(_MINARI) and os.path.isdir(os.path.expanduser(location))
+    _check_fields(steps, named_leaves(spec), check_actions=not is_checkpoint)
     _check_times(steps)
     return steps
 
@@ -215,9 +218,13 @@ def _check_outer_shape(source: str, tensors: Dict[str, torch.Tensor]):
     return outer
 
 
-def _check_fields(steps: OfflineSteps, specs: Dict[str, TensorSpec]) -> None:
+def _check_fields(steps: OfflineSteps, specs: Dict[str, TensorSpec], check_actions: bool) -> None:
     """Check that each field that ``specs`` asks for is there, with its shape, its dtype and sound values.
 
+    Args:
+        steps: the steps.
+        specs: by the path of the field.
+        check_actions: whether continuous actions must be in their bounds.
     Raises:
         OfflineBufferError: telling all fields that are wrong.
     """
@@ -234,6 +241,8 @@ def _check_fields(steps: OfflineSteps, specs: Dict[str, TensorSpec]) -> None:
             count = int((~torch.isfinite(leaf)).sum())
             if count:
                 problems.append(f"{name}: {count} of its {leaf.numel()} values are not finite")
+            elif check_actions and name.split("|")[0] == "action" and spec.is_bounded():
+                problems += _actions_out_of_bounds(name, leaf, spec, steps.fields.get("time_step|step_type"))
         elif spec.is_bounded():
             low, high = torch.tensor(spec.minimum), torch.tensor(spec.maximum)
             if bool((leaf < low).any()) or bool((leaf > high).any()):
@@ -244,6 +253,23 @@ def _check_fields(steps: OfflineSteps, specs: Dict[str, TensorSpec]) -> None:
             f"{steps.source} does not fit this environment and its wrappers:\n  " + "\n  ".join(problems) +
             f"\nIt has: {', '.join(sorted(steps.fields))}. Use the environment and wrappers that it was made with, or "
             "make it again.")
+
+
+def _actions_out_of_bounds(name: str, actions: torch.Tensor, spec: TensorSpec,
+                           step_type: Optional[torch.Tensor]) -> List[str]:
+    """Return what is wrong with continuous actions ``[N, ...]``; those at LAST are not used, whatever they are."""
+    if step_type is not None:
+        actions = actions[step_type != _LAST]
+    low, high = (torch.tensor(bound, device=actions.device) for bound in (spec.minimum, spec.maximum))
+    tolerance_low, tolerance_high = (_BOUND_TOLERANCE * bound.abs().clamp(min=1) for bound in (low, high))
+    excess = torch.maximum(low - actions - tolerance_low, actions - high - tolerance_high)
+    is_outside = excess > 0
+    if not bool(is_outside.any()):
+        return []
+    num_rows = int(is_outside.reshape(len(actions), -1).any(1).sum())
+    return [f"{name}: expected actions in the bounds of the spec, {low.tolist()} to {high.tolist()} (usually "
+            f"normalised to [-1, 1]); in {num_rows} of {len(actions)} steps they are outside, the farthest is "
+            f"{actions.reshape(-1)[excess.argmax()].item():g}"]
 
 
 def _told(shape, dtype) -> str:

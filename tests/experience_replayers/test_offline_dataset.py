@@ -196,6 +196,24 @@ def test_discrete_actions_out_of_bounds_are_refused(tmp_path):
         load_offline_experience([path], expected)
 
 
+def test_continuous_actions_out_of_bounds_are_refused(tmp_path):
+    path = str(tmp_path / "buffer.safetensors")
+    experience = episodes([4, 3])._replace(action=torch.tensor([1.5, 0, -2.5, 9, 1.000005, -1, 9]).view(1, 7, 1))
+    write_offline_buffer(path, experience)
+    with pytest.raises(OfflineBufferError) as told:
+        load_offline_experience([path], SPEC)
+    assert ("action: expected actions in the bounds of the spec, -1.0 to 1.0 (usually normalised to [-1, 1]); in 2 of "
+            "5 steps they are outside, the farthest is -2.5") in str(told.value)
+
+
+def test_observations_and_actions_of_last_steps_may_be_out_of_bounds(tmp_path):
+    path = str(tmp_path / "buffer.safetensors")
+    write_offline_buffer(path, episodes([4])._replace(action=torch.tensor([1.000005, 0, -1, 9]).view(1, 4, 1)))
+    observation = OBSERVATION | {"position": BoundedTensorSpec((2,), torch.float32, -1.0, 1.0)}
+    spec = Experience(time_step=time_step_spec(observation, ACTION, TensorSpec(())), action=ACTION)
+    assert counts(load_offline_experience([path], spec)) == [0, 1, 2, 3]
+
+
 def test_tensors_of_different_lengths_are_refused(tmp_path):
     path = str(tmp_path / "buffer.safetensors")
     experience = episodes([4])

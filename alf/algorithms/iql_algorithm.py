@@ -11,6 +11,7 @@ from typing import Callable, List, Optional
 import torch
 from torch import nn
 
+from alf.algorithms._actor_critic.action_kind import check_continuous
 from alf.algorithms._actor_critic.action_values import pessimistic_value
 from alf.algorithms.config import TrainerConfig
 from alf.algorithms.off_policy_algorithm import OffPolicyAlgorithm
@@ -74,7 +75,7 @@ class IqlAlgorithm(OffPolicyAlgorithm):
 
     Args:
         observation_spec: nest of specs of the observation.
-        action_spec: nest of bounded specs of the action.
+        action_spec: nest of bounded continuous specs of the action.
         reward_spec: spec of the reward; a vector reward has shape ``(R,)``.
         actor_network_cls: called with ``input_tensor_spec`` and ``action_spec``.
         critic_network_cls: called with ``input_tensor_spec=(observation_spec, action_spec)`` and
@@ -100,7 +101,7 @@ class IqlAlgorithm(OffPolicyAlgorithm):
         debug_summaries: write more summaries.
         name: name in summaries.
     Raises:
-        ValueError: if ``expectile`` is not in (0, 1).
+        ValueError: if ``expectile`` is not in (0, 1), or for discrete actions.
     """
 
     def __init__(self,
@@ -131,6 +132,8 @@ class IqlAlgorithm(OffPolicyAlgorithm):
         if not 0 < expectile < 1:
             raise ValueError(f"{name}.expectile: expected 0 < expectile < 1, got {expectile}. Set "
                              "alf.config(\"IqlAlgorithm\", expectile=0.8).")
+        check_continuous(action_spec, name, "Discrete ones are learned from stored buffers by BcAlgorithm with "
+                         "actor_network_cls=ActorDistributionNetwork, online by DqnAlgorithm or SacAlgorithm.")
         actor_network = actor_network_cls(input_tensor_spec=observation_spec, action_spec=action_spec)
         critic_networks = critic_network_cls(
             input_tensor_spec=(observation_spec, action_spec),

@@ -233,3 +233,9 @@ def test_recurrent_networks_carry_their_states():
     algorithm.use_rollout_state = False
     rolled = algorithm.rollout_step(inputs, state)
     assert all(bool(leaf.abs().sum() == 0) for leaf in nest.flatten(rolled.state.critic))
+
+
+def test_discrete_actions_are_refused_with_what_handles_them():
+    action_spec = BoundedTensorSpec((), torch.int64, 0, 3)
+    with pytest.raises(ValueError, match="IqlAlgorithm.action_spec: expected continuous actions, .*BcAlgorithm"):
+        IqlAlgorithm(OBSERVATION, action_spec)

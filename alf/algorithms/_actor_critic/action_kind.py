@@ -79,15 +79,17 @@ class ActionParts:
         return observation if self.type == ActionType.Discrete else (observation, continuous)
 
 
-def check_continuous(action_spec: Any, name: str) -> None:
+def check_continuous(action_spec: Any, name: str,
+                     otherwise: str = "SacAlgorithm also handles a discrete action, alone or beside continuous ones."
+                     ) -> None:
     """Raise if an action is not a nest of continuous ones.
 
     Args:
         action_spec: nest of specs of the action.
         name: of the algorithm, for the message.
+        otherwise: what to use for other actions.
     Raises:
         ValueError: if there is a discrete one in it.
     """
     if not all(spec.is_continuous for spec in nest.flatten(action_spec)):
-        raise ValueError(f"{name}.action_spec: expected continuous actions, got {action_spec}. SacAlgorithm also "
-                         "handles a discrete action, alone or beside continuous ones.")
+        raise ValueError(f"{name}.action_spec: expected continuous actions, got {action_spec}. {otherwise}")

@@ -88,7 +88,7 @@ class TrainerConfig:
     summary_interval: int = 50  # iterations between summaries
     summarize_first_interval: bool = True  # summarize every iteration of the first interval
     update_counter_every_mini_batch: bool = False  # count mini batches rather than iterations as steps
-    summaries_flush_secs: int = 1  # seconds between writes
+    summaries_flush_secs: float = 1  # seconds between writes
     summary_max_queue: int = 10  # summaries that may wait
     metric_min_buffer_size: int = 10  # episodes that metrics average over, at least
     debug_summaries: bool = False  # more summaries
@@ -141,8 +141,13 @@ class TrainerConfig:
         for name in ("num_evals", "num_summaries", "mini_batch_length", "mini_batch_size", "offline_buffer_length"):
             if getattr(self, name) is not None:
                 self._check_at_least(name, 1)
-        if self.replay_ratio is not None and not self.replay_ratio > 0:
+        self._take_whole_numbers()
+        if self.replay_ratio is not None and not (_is_number(self.replay_ratio) and self.replay_ratio > 0):
             self._refuse("replay_ratio", "None or a number > 0")
+        self._check_at_least("priority_replay_eps", 0)
+        for name in ("priority_replay_alpha", "priority_replay_beta"):
+            if not callable(getattr(self, name)):
+                self._check_at_least(name, 0, " or a scheduler")
         if not 0 <= self.epsilon_greedy <= 1:
             self._refuse("epsilon_greedy", "a number from 0 to 1")
         if self.ml_type == "rl":
@@ -206,11 +211,24 @@ class TrainerConfig:
         raise ValueError(f"TrainerConfig.{name}: expected {expected}, got {getattr(self, name)!r}. Set it with "
                          f"alf.config(\"TrainerConfig\", {name}=...).")
 
-    def _check_at_least(self, name: str, least: int) -> None:
+    def _check_at_least(self, name: str, least: int, otherwise: str = "") -> None:
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
-            self._refuse(name, f"a number >= {least}")
+        if not _is_number(value) or not value >= least:
+            self._refuse(name, f"a number >= {least}{otherwise}")
+
+    def _take_whole_numbers(self) -> None:
+        """Make ints of floats such as 1e6 where a number counts something."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type in (int, Optional[int]) and isinstance(value, float):
+                if not value.is_integer():
+                    self._refuse(field.name, "a whole number")
+                setattr(self, field.name, int(value))
 
     def _check_choice(self, name: str, choices) -> None:
         if getattr(self, name) not in choices:
             self._refuse(name, f"one of {list(choices)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

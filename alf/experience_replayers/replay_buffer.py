@@ -15,7 +15,7 @@ from alf.experience_replayers._episodes import Episodes
 from alf.experience_replayers._memory import check_memory
 from alf.experience_replayers._returns import EpisodicReturns
 from alf.experience_replayers._sampling import PrioritizedStarts, Starts
-from alf.utils.data_buffer import RingBuffer
+from alf.utils.data_buffer import RingBuffer, whole_number
 from alf.utils.row_storage import RowStorage, layout_of
 
 
@@ -90,8 +90,13 @@ class ReplayBuffer(RingBuffer):
                  name: str = "ReplayBuffer",
                  state_field: Optional[str] = None,
                  state_interval: int = 1):
+        num_environments, max_length, num_earliest_frames_ignored, recent_data_steps, state_interval = (
+            whole_number(f"{name}.{argument}", value)
+            for argument, value in (("num_environments", num_environments), ("max_length", max_length),
+                                    ("num_earliest_frames_ignored", num_earliest_frames_ignored),
+                                    ("recent_data_steps", recent_data_steps), ("state_interval", state_interval)))
         _check_arguments(name, num_earliest_frames_ignored, max_length, recent_data_steps, recent_data_ratio, gamma,
-                         state_field, state_interval, allow_multiprocess and prioritized_sampling,
+                         reward_clip, state_field, state_interval, allow_multiprocess and prioritized_sampling,
                          allow_multiprocess and record_episodic_return)
         self._state_field, self._state_interval = state_field, state_interval
         layout = layout_of(data_spec, state_field, state_interval)
@@ -235,6 +240,8 @@ class ReplayBuffer(RingBuffer):
         return batch, BatchInfo(env_ids, positions, () if weights is None else weights.to(device, torch.float32), self,
                                 returns)
 
+        batch_size = whole_number(f"{self._name}.get_batch: batch_size", batch_size)
+        batch_length = whole_number(f"{self._name}.get_batch: batch_length", batch_length)
     def num_starts(self, batch_length: int) -> int:
         """Return how many steps a sequence of ``batch_length`` steps can begin with."""
         return int(self._starts.count(self._storage.counts, batch_length))
@@ -426,8 +433,8 @@ class ReplayBuffer(RingBuffer):
             self._returns.forget()
 
 
-def _check_arguments(name, num_ignored, max_length, recent_steps, recent_ratio, gamma, state_field, state_interval,
-                     shares_priorities, shares_returns) -> None:
+def _check_arguments(name, num_ignored, max_length, recent_steps, recent_ratio, gamma, reward_clip, state_field,
+                     state_interval, shares_priorities, shares_returns) -> None:
     if max_length < 1:
         raise ValueError(f"{name}.max_length: expected at least 1, got {max_length}.")
     told = {
@@ -447,3 +454,5 @@ def _check_arguments(name, num_ignored, max_length, recent_steps, recent_ratio, 
         argument = "prioritized_sampling" if shares_priorities else "record_episodic_return"
         raise ValueError(f"{name}.allow_multiprocess: expected False with {argument}=True, got True: priorities and "
                          f"returns are kept in one process. Use one of the two.")
+        "reward_clip": (reward_clip is None or (len(reward_clip) == 2 and reward_clip[0] <= reward_clip[1]),
+                        "None or (minimum, maximum)", reward_clip),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 import threading
 import time
 from typing import Callable, Optional, Sequence, Union
@@ -14,6 +15,22 @@ import alf.nest as nest
 from alf.utils.row_storage import RowStorage
 
 _POLL_SECONDS = 0.0005  # how often something that waits looks again
+
+
+def whole_number(name: str, value) -> int:
+    """Return a count as an int; a float such as 1e4 is one, too.
+
+    Args:
+        name: of the argument, for the message.
+        value: the count.
+    Raises:
+        ValueError: if it is no whole number.
+    """
+    if type(value) is int:
+        return value
+    if not isinstance(value, numbers.Real) or not float(value).is_integer():
+        raise ValueError(f"{name}: expected a whole number, got {value!r}.")
+    return int(value)
 
 
 def atomic(func: Callable) -> Callable:
@@ -46,7 +63,7 @@ class RingBuffer(nn.Module):
                  allow_multiprocess: bool = False, name: str = "RingBuffer"):
         super().__init__()
         for argument, value in (("num_environments", num_environments), ("max_length", max_length)):
-            if value < 1:
+            if whole_number(f"{name}.{argument}", value) < 1:
                 raise ValueError(f"{name}.{argument}: expected at least 1, got {value}.")
         self._name = name
         self._num_environments, self._max_length = int(num_environments), int(max_length)

@@ -25,6 +25,13 @@ from alf.algorithms.config import TrainerConfig
     ("eval_interval", 0, "a number >= 1"),
     ("num_eval_environments", 0, "a number >= 1"),
     ("replay_buffer_length", 0, "a number >= 1"),
+    ("replay_buffer_length", 10.5, "a whole number"),
+    ("mini_batch_size", 2.5, "a whole number"),
+    ("num_env_steps", float("inf"), "a whole number"),
+    ("replay_ratio", "4", "None or a number > 0"),
+    ("priority_replay_eps", -1e-6, "a number >= 0"),
+    ("priority_replay_alpha", -0.5, "a number >= 0 or a scheduler"),
+    ("priority_replay_beta", "a", "a number >= 0 or a scheduler"),
     ("epsilon_greedy", 1.5, "a number from 0 to 1"),
     ("ml_type", "dl", r"one of \['rl', 'sl'\]"),
 ])
@@ -32,6 +39,18 @@ def test_value_out_of_range(name, value, words):
     told = rf"TrainerConfig.{name}: expected {words}, got .*alf.config\(\"TrainerConfig\", {name}=...\)"
     with pytest.raises(ValueError, match=told):
         TrainerConfig(root_dir="x", **{name: value})
+
+
+def test_whole_floats_are_counts():
+    config = TrainerConfig(root_dir="x", replay_buffer_length=1e4, num_env_steps=1e6, mini_batch_size=64.0,
+                           unroll_length=0.5, whole_replay_buffer_training=False)
+    counts = (config.replay_buffer_length, config.num_env_steps, config.mini_batch_size)
+    assert counts == (10000, 1000000, 64) and all(type(count) is int for count in counts)
+    assert config.unroll_length == 0.5
+
+
+def test_exponents_of_priorities_may_be_schedulers():
+    TrainerConfig(root_dir="x", priority_replay_alpha=lambda: 0.5, priority_replay_beta=lambda: 1.0)
 
 
 def test_a_run_must_have_an_end():

@@ -145,7 +145,11 @@ def test_questions_about_what_is_not_stored_are_refused(implementation):
     (dict(max_length=0), "max_length: expected at least 1, got 0"),
     (dict(num_earliest_frames_ignored=8), "num_earliest_frames_ignored: expected 0 to max_length - 1 = 7, got 8"),
     (dict(recent_data_ratio=1.5), "recent_data_ratio: expected 0 to 1, got 1.5"),
-    (dict(state_interval=3), "state_interval: expected 1 without a state_field, got 3"),
+    (dict(state_interval=3), "state_interval: expected 1 without .* got 3.*TrainerConfig.use_rollout_state=True"),
+    (dict(max_length=10.5), "max_length: expected a whole number, got 10.5"),
+    (dict(max_length="8"), "max_length: expected a whole number, got '8'"),
+    (dict(recent_data_steps=float("nan")), "recent_data_steps: expected a whole number, got nan"),
+    (dict(reward_clip=(1, -1)), r"reward_clip: expected None or \(minimum, maximum\), got \(1, -1\)"),
     (dict(allow_multiprocess=True, prioritized_sampling=True), "expected False with prioritized_sampling=True"),
     (dict(prioritized_sampling=True, initial_priority=-1.0), "initial_priority: expected finite numbers >= 0"),
 ])
@@ -155,6 +159,16 @@ def test_impossible_arguments_are_refused(kwargs, told):
 
 
 def test_specs_that_cannot_be_stored_are_refused():
+def test_whole_floats_are_counts():
+    buffer = ReplayBuffer(SPEC, 2, max_length=8.0)
+    assert type(buffer.max_length) is int and buffer.max_length == 8
+    buffer.add_steps(steps(4, 2))
+    assert buffer.get_batch(3.0, 2.0)[0].step_type.shape == (3, 2)
+    for arguments, told in (((2.5, 2), "batch_size: .* got 2.5"), ((2, 1.5), "batch_length: .* got 1.5")):
+        with pytest.raises(ValueError, match=told):
+            buffer.get_batch(*arguments)
+
+
     with pytest.raises(TypeError, match="nest of TensorSpecs, got int at 'a'"):
         ReplayBuffer({"a": 3}, 2)
     with pytest.raises(ValueError, match="at least one TensorSpec"):

@@ -80,7 +80,7 @@ def told_replay(config: TrainerConfig, algorithm: Algorithm, num_environments: i
     buffer = getattr(algorithm._replay, "buffer", None)
     if buffer is None:
         return "replay buffer: none, only the last unroll is kept"
-    step_bytes = buffer._storage.layout.bytes_per_step  # with recurrent states, which not every step has
+    step_bytes = buffer.bytes_per_step  # with recurrent states, which not every step has
     num_steps = num_environments * config.replay_buffer_length
     return (f"replay buffer: about {num_steps * step_bytes / 2**20:,.1f} MiB: {num_environments} environments, "
             f"{config.replay_buffer_length:,} steps of each, {step_bytes:,.0f} bytes a step")

@@ -41,18 +41,40 @@ def gib(num_bytes: float) -> str:
     return f"{num_bytes:.0f} bytes"
 
 
-def check_memory(name: str, bytes_per_step: float, num_environments: int, max_length: int, device: str) -> None:
+def bytes_beside_steps(has_priorities: bool, has_episodes: bool, has_returns: bool) -> float:
+    """Return how many bytes of main memory are kept beside each step.
+
+    Args:
+        has_priorities: a float64, and a leaf of the sum-tree, which has one inner node with a stamp for 15 leaves.
+        has_episodes: three int64, see Episodes; memory is taken when questions are first asked.
+        has_returns: a float32.
+    """
+    return has_priorities * (8 + 8 + (8 + 8) / 15) + has_episodes * 3 * 8 + has_returns * 4
+
+
+def check_memory(name: str, step_bytes: float, beside_bytes: float, num_environments: int, max_length: int,
+                 device: str) -> None:
     """Tell how much memory a buffer will need, and refuse what the machine does not have.
 
     Args:
         name: of the buffer.
-        bytes_per_step: of one environment.
+        step_bytes: of one step of one environment.
+        beside_bytes: of what is kept beside it, which is always in main memory.
         num_environments: number of environments.
         max_length: steps of each environment.
         device: where the buffer will be.
     Raises:
         MemoryError: if there is not enough.
     """
+    if torch.device(device).type == "cpu":
+        _check_device(name, step_bytes + beside_bytes, num_environments, max_length, device)
+        return
+    _check_device(name, step_bytes, num_environments, max_length, device)
+    if beside_bytes:
+        _check_device(f"{name}: priorities and episodes", beside_bytes, num_environments, max_length, "cpu")
+
+
+def _check_device(name: str, bytes_per_step: float, num_environments: int, max_length: int, device: str) -> None:
     needed = bytes_per_step * num_environments * max_length
     available = available_bytes(device)
     told = (f"{bytes_per_step:.0f} bytes a step x {num_environments} environments x max_length={max_length} = "

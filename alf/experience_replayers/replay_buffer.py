@@ -12,7 +12,7 @@ from alf.data_structures import BatchInfo
 from alf.device_ctx import get_default_device
 from alf.experience_replayers import _contents
 from alf.experience_replayers._episodes import Episodes
-from alf.experience_replayers._memory import check_memory
+from alf.experience_replayers._memory import bytes_beside_steps, check_memory
 from alf.experience_replayers._returns import EpisodicReturns
 from alf.experience_replayers._sampling import PrioritizedStarts, Starts
 from alf.utils.data_buffer import RingBuffer, whole_number
@@ -100,7 +100,12 @@ class ReplayBuffer(RingBuffer):
                          allow_multiprocess and record_episodic_return)
         self._state_field, self._state_interval = state_field, state_interval
         layout = layout_of(data_spec, state_field, state_interval)
-        check_memory(name, layout.bytes_per_step, num_environments, max_length, device)
+        self._paths = {leaf.path for leaf in layout.leaves}
+        has_episodes = self._path_of("step_type") is not None and (keep_episodic_info is not False
+                                                                   or record_episodic_return)
+        beside_bytes = bytes_beside_steps(prioritized_sampling, has_episodes, record_episodic_return)
+        self._bytes_per_step = layout.bytes_per_step + beside_bytes
+        check_memory(name, layout.bytes_per_step, beside_bytes, num_environments, max_length, device)
         super().__init__(data_spec, num_environments, max_length, device, allow_multiprocess, name)
         self._num_ignored = num_earliest_frames_ignored
         self._starts = Starts(num_earliest_frames_ignored, state_interval, with_replacement, recent_data_steps,
@@ -110,7 +115,6 @@ class ReplayBuffer(RingBuffer):
             self._priorities = PrioritizedStarts(self._storage.counts, max_length, initial_priority, state_interval,
                                                  num_earliest_frames_ignored, name)
         self._initial_priority = initial_priority
-        self._paths = {leaf.path for leaf in layout.leaves}
         self._episodes = self._make_episodes(keep_episodic_info, record_episodic_return)
         self._returns = None
         if record_episodic_return:
@@ -144,6 +148,16 @@ class ReplayBuffer(RingBuffer):
     def total_size(self) -> int:
         """Number of steps that are stored, of all environments."""
         return int(self._storage.counts[1].sum())
+
+    @property
+    def state_interval(self) -> int:
+        """Only positions that are multiples of it are starts of sequences."""
+        return self._state_interval
+
+    @property
+    def bytes_per_step(self) -> float:
+        """Bytes of memory for one step of one environment: the step, and what is kept beside it."""
+        return self._bytes_per_step
 
     @property
     def initial_priority(self) -> float:

@@ -6,6 +6,7 @@ import multiprocessing
 import time
 from collections import OrderedDict, namedtuple
 
+import numpy as np
 import pytest
 import torch
 
@@ -158,7 +159,6 @@ def test_impossible_arguments_are_refused(kwargs, told):
         ReplayBuffer(SPEC, 2, **{"max_length": 8, **kwargs})
 
 
-def test_specs_that_cannot_be_stored_are_refused():
 def test_whole_floats_are_counts():
     buffer = ReplayBuffer(SPEC, 2, max_length=8.0)
     assert type(buffer.max_length) is int and buffer.max_length == 8
@@ -169,6 +169,7 @@ def test_whole_floats_are_counts():
             buffer.get_batch(*arguments)
 
 
+def test_specs_that_cannot_be_stored_are_refused():
     with pytest.raises(TypeError, match="nest of TensorSpecs, got int at 'a'"):
         ReplayBuffer({"a": 3}, 2)
     with pytest.raises(ValueError, match="at least one TensorSpec"):
@@ -197,6 +198,29 @@ def test_too_much_memory_is_refused_with_what_fits(monkeypatch):
     assert "frames: 21168 bytes a step x 4 environments x max_length=1000 = 80.7 MiB" in str(told.value)
     assert "only 10.0 MiB are available on cpu. At most max_length=123 fits." in str(told.value)
     ReplayBuffer(image, 4, 123)
+
+
+@pytest.mark.parametrize("kwargs, beside", [
+    (dict(keep_episodic_info=False), 0),
+    (dict(), 24),
+    (dict(record_episodic_return=True, keep_episodic_info=False), 24 + 4),
+    (dict(prioritized_sampling=True), 24 + 8 + 8 + 16 / 15),
+])
+def test_what_is_kept_beside_steps_counts(monkeypatch, kwargs, beside):
+    row = sum(-(-spec.numel * spec.dtype.itemsize // 8) * 8 for spec in nest.flatten(SPEC))  # parts begin at 8 bytes
+    assert ReplayBuffer(SPEC, 2, 10, **kwargs).bytes_per_step == pytest.approx(row + beside)
+    monkeypatch.setattr(_memory, "available_bytes", lambda device: 100 * (row + beside) + 1)
+    ReplayBuffer(SPEC, 1, 100, **kwargs)
+    with pytest.raises(MemoryError, match="At most max_length=100 fits"):
+        ReplayBuffer(SPEC, 1, 101, **kwargs)
+
+
+def test_bytes_of_episodes_and_returns_are_those_of_their_arrays():
+    buffer = ReplayBuffer(SPEC, 2, 1000, record_episodic_return=True)
+    arrays = [value for part in (buffer._episodes, buffer._returns) for value in vars(part).values()
+              if getattr(value, "shape", ()) == (2, 1000) and isinstance(value, np.ndarray)]
+    num_bytes = sum(array.nbytes for array in arrays)
+    assert _memory.bytes_beside_steps(False, True, True) * 2000 == num_bytes
 
 
 def test_the_limit_of_a_control_group_counts(monkeypatch, tmp_path):

@@ -240,6 +240,8 @@ class ReplayBuffer(RingBuffer):
         Raises:
             ValueError: if there is no start of a sequence of that length.
         """
+        batch_size = whole_number(f"{self._name}.get_batch: batch_size", batch_size)
+        batch_length = whole_number(f"{self._name}.get_batch: batch_length", batch_length)
         if batch_size < 1 or batch_length < 1:
             raise ValueError(f"{self._name}.get_batch: expected batch_size and batch_length of at least 1, got "
                              f"{batch_size} and {batch_length}.")
@@ -254,8 +256,6 @@ class ReplayBuffer(RingBuffer):
         return batch, BatchInfo(env_ids, positions, () if weights is None else weights.to(device, torch.float32), self,
                                 returns)
 
-        batch_size = whole_number(f"{self._name}.get_batch: batch_size", batch_size)
-        batch_length = whole_number(f"{self._name}.get_batch: batch_length", batch_length)
     def num_starts(self, batch_length: int) -> int:
         """Return how many steps a sequence of ``batch_length`` steps can begin with."""
         return int(self._starts.count(self._storage.counts, batch_length))
@@ -457,16 +457,17 @@ def _check_arguments(name, num_ignored, max_length, recent_steps, recent_ratio, 
         "recent_data_steps": (recent_steps >= 1, "at least 1", recent_steps),
         "recent_data_ratio": (0 <= recent_ratio <= 1, "0 to 1", recent_ratio),
         "gamma": (0 <= gamma <= 1, "0 to 1", gamma),
+        "reward_clip": (reward_clip is None or (len(reward_clip) == 2 and reward_clip[0] <= reward_clip[1]),
+                        "None or (minimum, maximum)", reward_clip),
         "state_interval": (1 <= state_interval <= max_length, f"1 to max_length={max_length}", state_interval),
     }
     for argument, (is_right, expected, got) in told.items():
         if not is_right:
             raise ValueError(f"{name}.{argument}: expected {expected}, got {got}.")
     if state_field is None and state_interval != 1:
-        raise ValueError(f"{name}.state_interval: expected 1 without a state_field, got {state_interval}.")
+        raise ValueError(f"{name}.state_interval: expected 1 without a state_field, got {state_interval}. Recurrent "
+                         "states are stored with TrainerConfig.use_rollout_state=True and recurrent networks.")
     if shares_priorities or shares_returns:
         argument = "prioritized_sampling" if shares_priorities else "record_episodic_return"
         raise ValueError(f"{name}.allow_multiprocess: expected False with {argument}=True, got True: priorities and "
                          f"returns are kept in one process. Use one of the two.")
-        "reward_clip": (reward_clip is None or (len(reward_clip) == 2 and reward_clip[0] <= reward_clip[1]),
-                        "None or (minimum, maximum)", reward_clip),

@@ -186,6 +186,17 @@ def test_frames_are_stacked_from_the_stored_buffer(env, config):
         torch.testing.assert_close(now - earlier, (inputs.step_type != 0).float())
 
 
+def test_settings_of_the_online_buffer_are_not_those_of_stored_steps(env, config):
+    alf.config("ReplayBuffer", state_interval=10, record_episodic_return=True, keep_episodic_info=False)
+    settings = config(unroll_length=0)
+    settings.data_transformer = FrameStacker(observation_spec=env.observation_spec(), stack_size=2)
+    algorithm = make(env, settings)
+    assert algorithm.train_iter() == 2 * 5
+    _, batch_info = algorithm._offline.sample()
+    assert batch_info.discounted_return == ()
+    assert bool((batch_info.positions % 10 != 0).any())
+
+
 def test_an_algorithm_without_an_offline_step_learns_as_from_its_own_experience(env, config):
     class Plain(OffPolicyAlgorithm):
         def train_sequence(self, inputs, rollout_info, state=()):

@@ -49,6 +49,10 @@ class OfflineReplay:
             # Neither is what configs say of the online buffer meant for this one, nor are the files copied again.
             prioritized_sampling=False,
             recent_data_ratio=0.0,
+            allow_multiprocess=False,
+            keep_episodic_info=True,  # data transformers may ask
+            record_episodic_return=False,
+            state_interval=1,
             enable_checkpoint=False,
             name="offline_replay_buffer")
         self._buffer.add_steps(map_structure(lambda leaf: leaf.unsqueeze(1), experience))

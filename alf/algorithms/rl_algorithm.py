@@ -114,7 +114,7 @@ class RLAlgorithm(Algorithm):
                                  "cannot come from another process. Set async_unroll=False.")
             self._metrics = self._create_metrics(env, config)
             num_earlier = 0 if self._data_transformer is None else self._data_transformer.stack_size - 1
-            self._replay = LastUnroll(num_earlier) if config.keeps_last_unroll else Replay(config, num_earlier)
+            self._replay = LastUnroll(num_earlier) if config.keeps_last_unroll else Replay(config, num_earlier, name)
             if config.offline_buffer_dir is not None:
                 self.load_offline_replay_buffer(env.observation_spec())
 

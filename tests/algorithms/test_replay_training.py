@@ -7,12 +7,15 @@ import torch
 
 import alf
 import alf.summary as summary
+from alf.algorithms._training.replay import Replay
 from alf.algorithms.agent import Agent
 from alf.algorithms.config import TrainerConfig
 from alf.algorithms.data_transformer import FrameStacker, RewardScaling
 from alf.algorithms.off_policy_algorithm import OffPolicyAlgorithm
-from alf.data_structures import AlgStep, LossInfo, namedtuple
+from alf.data_structures import AlgStep, Experience, LossInfo, TimeStep, namedtuple
+from alf.experience_replayers.replay_buffer import ReplayBuffer
 from alf.tensor_specs import TensorSpec
+from alf.utils import dist_utils
 
 Info = namedtuple("Info", ["observation", "state", "step_type", "reward", "discount", "action"], default_value=())
 
@@ -147,6 +150,39 @@ def test_more_initial_steps_than_the_buffer_holds_are_refused(scripted_env, samp
     algorithm = make(scripted_env(), sampling_config(initial_collect_steps=41))
     with pytest.raises(ValueError, match="initial_collect_steps: expected at most the 40 steps .* got 41"):
         algorithm.train_iter()
+
+
+@pytest.mark.parametrize("num_earlier, interval", [(0, 1), (2, 1), (0, 3), (2, 4)])
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_buffer_without_a_start_at_all_times_is_refused(sampling_config, num_earlier, interval, missing):
+    alf.config("ReplayBuffer", state_interval=interval)
+    max_length = 3 + num_earlier + interval - 1 - missing
+    replay = Replay(sampling_config(mini_batch_length=3, replay_buffer_length=max(3, max_length)), num_earlier)
+    replay._config.replay_buffer_length = max_length
+    step = Experience(time_step=TimeStep(step_type=torch.ones(1, 2, dtype=torch.int32)), state=torch.zeros(1, 2, 1))
+    if missing:
+        told = f"replay_buffer_length: expected at least {max_length + 1} steps .*mini_batch_length=3.*got {max_length}"
+        with pytest.raises(ValueError, match=told):
+            replay.add(step, ())
+    else:
+        replay.add(step, ())
+    buffer = ReplayBuffer(dist_utils.extract_spec(step, from_dim=2), 2, max_length, num_earlier, state_field="state")
+    for _ in range(max_length):
+        buffer.add_steps(step)
+    has_start = []
+    for _ in range(interval):
+        has_start.append(buffer.num_starts(3) > 0)
+        buffer.add_steps(step)
+    assert all(has_start) == (not missing)
+
+
+@pytest.mark.parametrize("mini_batch_length, length", [(None, 2), (4, 5)])
+def test_a_buffer_that_never_holds_all_that_is_trained_on_is_refused(scripted_env, make_config, mini_batch_length,
+                                                                    length):
+    config = functools.partial(make_config, clear_replay_buffer=False, mini_batch_length=mini_batch_length)
+    make(scripted_env(), config(replay_buffer_length=length)).train_iter()
+    with pytest.raises(ValueError, match=f"replay_buffer_length: expected at least {length} steps.*got {length - 1}"):
+        make(scripted_env(), config(replay_buffer_length=length - 1)).train_iter()
 
 
 @pytest.mark.parametrize("ratio, updates", [(0.5, [1, 0, 1, 0, 1, 1]), (2.5, [3, 3, 3, 3, 3, 3])])
@@ -296,6 +332,16 @@ def test_importance_weights_undo_the_preference(scripted_env, sampling_config):
     mean = sum((p + 1.0)**0.5 for p in range(9)) / 9
     expected = ((batch_info.positions + 1.0)**0.5 / mean)**-0.7
     assert torch.allclose(batch_info.importance_weights, expected.float(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("alpha", [0.0, 0.7, 2.0])
+def test_priorities_that_are_none_are_refused_whatever_the_exponent(scripted_env, sampling_config, wrong, alpha):
+    config = sampling_config(priority_replay=True, priority_replay_alpha=alpha)
+    algorithm = make(scripted_env(), config, priority=lambda info: torch.tensor([1.0, 0.0, wrong, 1.0, 1.0]))
+    told = f"RLAlgorithm.calc_loss: expected priorities .* >= 0; 1 of 5 are not, the first is {wrong}"
+    with pytest.raises(ValueError, match=told):
+        algorithm.train_iter()
 
 
 def test_priority_replay_with_an_algorithm_without_priorities_is_refused(scripted_env, sampling_config):

@@ -1,5 +1,6 @@
 """Experience kept for training: the last unroll, or what a replay buffer holds."""
 
+import math
 from typing import Any, Dict, Optional, Tuple
 
 import torch
@@ -118,11 +119,13 @@ class Replay:
     Args:
         config: the settings of the run.
         num_earlier: how many time steps before a sampled one data transformers look at.
+        name: of the algorithm, for messages.
     """
 
-    def __init__(self, config: TrainerConfig, num_earlier: int = 0):
+    def __init__(self, config: TrainerConfig, num_earlier: int = 0, name: str = "the algorithm"):
         self._config = config
         self._num_earlier = num_earlier
+        self._name = name
         self._buffer: Optional[ReplayBuffer] = None
         self._loaded: Optional[Dict[str, Any]] = None  # contents to be taken over when the buffer is made
         self._rollout_info_spec: Nest = ()
@@ -158,7 +161,7 @@ class Replay:
         if self._buffer is None:
             self._buffer = self._make_buffer(experience)
         if priorities is not None:
-            priorities = self._as_stored(priorities)
+            priorities = self._as_stored(priorities, "rollout_priority")
         self._buffer.add_steps(experience, priorities=priorities)
         # An unroll that comes before training may begin, from this buffer or from stored ones, does not count.
         if self._config.replay_ratio is not None and (self._config.offline_buffer_dir is not None or self.can_sample()):
@@ -180,10 +183,33 @@ class Replay:
             prioritized_sampling=config.priority_replay,
             state_field="state" if flatten(experience.state) else None,
             name="replay_buffer")
+        self._check_length(buffer)
         if self._loaded:
             buffer.load_state_dict(self._loaded)
         self._loaded = None
         return buffer
+
+    def _check_length(self, buffer: ReplayBuffer) -> None:
+        """Raise unless a full buffer always has what an update needs.
+
+        Of its ``max_length`` steps those after the ``num_earlier`` earliest and before the last ``length - 1`` can be
+        starts, if their position is a multiple of ``state_interval``. So many steps in a row always hold one.
+        """
+        config, interval = self._config, buffer.state_interval
+        if config.whole_replay_buffer_training:  # and one step that is bootstrapped from
+            length, told = (config.mini_batch_length or 1) + 1, f"mini_batch_length={config.mini_batch_length} and 1"
+        else:
+            length = config.sampled_length
+            told = f"mini_batch_length={length}"
+        needed = length + self._num_earlier + interval - 1
+        if buffer.max_length >= needed:
+            return
+        if self._num_earlier:
+            told += f", {self._num_earlier} earlier ones for FrameStacker"
+        if interval > 1:
+            told += f", {interval - 1} for ReplayBuffer.state_interval={interval}"
+        raise ValueError(f"TrainerConfig.replay_buffer_length: expected at least {needed} steps of each environment "
+                         f"({told}), got {buffer.max_length}: training would never begin, or stop again and again.")
 
     def has_initial_steps(self) -> bool:
         """Return whether ``initial_collect_steps`` steps are stored."""
@@ -226,10 +252,25 @@ class Replay:
 
     def update_priority(self, batch_info: BatchInfo, priority: torch.Tensor) -> None:
         """Give sampled sequences the priorities ``[B]`` that the loss found."""
-        self._buffer.update_priority(batch_info.env_ids, batch_info.positions, self._as_stored(priority))
+        self._buffer.update_priority(batch_info.env_ids, batch_info.positions,
+                                     self._as_stored(priority, "calc_loss"))
 
-    def _as_stored(self, priority: torch.Tensor) -> torch.Tensor:
-        return (priority.detach() + self._config.priority_replay_eps).pow(self._alpha())
+    def _as_stored(self, priority: torch.Tensor, source: str) -> torch.Tensor:
+        """Return ``(p + eps) ** alpha``, in main memory.
+
+        Args:
+            priority: any shape.
+            source: the method that gave them.
+        Raises:
+            ValueError: if one is negative, NaN or infinite, which the power may hide.
+        """
+        priority = priority.detach().cpu()
+        low, high = torch.aminmax(priority)
+        if not (low.item() >= 0 and high.item() < math.inf):
+            wrong = priority[~((priority >= 0) & (priority < math.inf))]
+            raise ValueError(f"{self._name}.{source}: expected priorities that are finite and >= 0; {len(wrong)} of "
+                             f"{priority.numel()} are not, the first is {wrong[0].item()}.")
+        return (priority + self._config.priority_replay_eps).pow(self._alpha())
 
     # ---- how many updates ----------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """DQN on Pong: 84x84 grey frames, stored once each and stacked by four when they are sampled, in ALE's native batch.
 
 Launch: python -m alf.bin.train --conf benchmarks/atari/dqn_pong_conf.py --root_dir /tmp/dqn_pong
-Switches: --conf_param "_CONFIG._USER.double=True" (double Q-learning), "_CONFIG._USER.dueling=True".
+Switches: --conf_param "double=True" (double Q-learning), "dueling=True".
 """
 
 import alf

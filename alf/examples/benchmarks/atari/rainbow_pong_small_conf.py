@@ -9,7 +9,7 @@ without distribution -9.1 after 80k and -7.8 after 112k; without noise -17.0 aft
 90k (1 seed each).
 Cost: 50 minutes for 110k steps, 22 for 94k without the four parts, on one core of a busy machine, with
 TrainerConfig.compile="default".
-Switches: those of rainbow_pong_conf.py, for example --conf_param "_CONFIG._USER.distribution=None". Without
+Switches: those of rainbow_pong_conf.py, for example --conf_param "noisy=False". Without
 noise, actions are epsilon-greedy.
 """
 

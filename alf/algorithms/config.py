@@ -42,12 +42,12 @@ class TrainerConfig:
     # -- the run
     root_dir: str  # directory of the run: everything it writes
     conf_file: str = ""  # path of the conf, for processes that load it again
-    ml_type: str = "rl"  # "rl": reinforcement learning; "sl": supervised learning
+    ml_type: str = "rl"  # "rl": reinforcement learning; "sl", supervised learning, is not in this version
     algorithm_ctor: Optional[Callable] = None  # makes the root algorithm
-    data_transformer_ctor: Union[None, Callable, List[Callable]] = None  # those that read the buffer first
-    random_seed: Optional[int] = None  # None: a new one every time, written to the summary
-    num_iterations: int = 1000  # 0: no limit (num_env_steps decides)
-    num_env_steps: int = 0  # 0: no limit; both set: training goes on after the environments stop
+    data_transformer_ctor: Union[None, Callable, List[Callable]] = None  # makes the data transformers, in order
+    random_seed: Optional[int] = None  # seed of the run; None: a new one every time, written to the summary
+    num_iterations: int = 1000  # length of the run; 0: no limit (num_env_steps decides)
+    num_env_steps: int = 0  # of the run; 0: no limit; both set: training goes on after the environments stop
 
     # -- unroll
     unroll_length: float = 8  # steps of each environment per iteration; 0.25: one step every fourth iteration
@@ -96,8 +96,8 @@ class TrainerConfig:
     enable_amp: bool = False  # networks compute with 16 bits in training; see above
     code_snapshots: Optional[List[str]] = None  # files whose text goes to the summary
     summarize_grads_and_vars: bool = False  # histograms of gradients and parameters
-    summarize_gradient_noise_scale: bool = False
-    summarize_action_distributions: bool = False
+    summarize_gradient_noise_scale: bool = False  # not in this version
+    summarize_action_distributions: bool = False  # parameters of the distributions of actions
     summarize_output: bool = False  # mean and histogram of network outputs in training
 
     # -- training
@@ -107,7 +107,7 @@ class TrainerConfig:
     mini_batch_size: Optional[int] = None  # sequences of a mini batch; None: number of environments
     whole_replay_buffer_training: bool = True  # train on all that is stored, not on samples
     replay_buffer_length: int = 1024  # steps of each environment
-    priority_replay: bool = False
+    priority_replay: bool = False  # sample by priority
     priority_replay_alpha: Any = 0.7  # exponent of priorities; a number or a scheduler
     priority_replay_beta: Any = 0.4  # exponent of importance weights; a number or a scheduler
     priority_replay_eps: float = 1e-6  # smallest priority
@@ -116,9 +116,9 @@ class TrainerConfig:
     rl_train_after_update_steps: int = 0  # hybrid: updates before online training starts
     rl_train_every_update_steps: int = 1  # hybrid: online training every so many updates
     empty_cache: bool = False  # free cached memory of CUDA devices after each iteration
-    normalize_importance_weights_by_max: bool = False
+    normalize_importance_weights_by_max: bool = False  # divide them by the largest of a mini batch
     clear_replay_buffer: bool = True  # with whole_replay_buffer_training: only the last unroll is stored
-    visualize_alf_tree: bool = False  # draw the algorithm tree
+    visualize_alf_tree: bool = False  # not in this version
     non_finite: str = "raise"  # a loss or gradient that is NaN or infinite: "raise", or "skip_update" and count it
     replay_ratio: Optional[float] = None  # steps learned / steps collected, not num_updates_per_train_iter; see below
     compile: Optional[str] = None  # compile updates: "default" or another of COMPILE_MODES; see docs/compile.md

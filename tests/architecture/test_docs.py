@@ -6,16 +6,19 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 
 import pytest
 
 import alf
+from alf.scale_out.search_space import read_search
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-TUTORIAL = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
+TUTORIAL = [*sorted((ROOT / "docs" / "tutorial").glob("*.md")), ROOT / "docs" / "environments.md",
+            ROOT / "docs" / "networks.md"]
 BLOCK = re.compile(r"(?:<!-- (?P<mark>[^>]*?) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)```", re.DOTALL)
 
 
@@ -95,6 +98,17 @@ def test_environment_of_the_tutorial_trains(written):
     assert (written / "out" / "train" / "algorithm" / "ckpt-2").is_dir()
 
 
+def test_alf_environment_of_the_page_trains(written):
+    run(written, "alf.bin.train", "--conf", "guess_conf.py", "--root_dir", "out", "--conf_param",
+        "TrainerConfig.num_iterations=2")
+    assert (written / "out" / "train" / "algorithm" / "ckpt-2").is_dir()
+
+
+@pytest.mark.parametrize("block", blocks([ROOT / "docs" / "own_algorithm.md"], "python"))
+def test_piece_of_the_own_algorithm_is_in_its_file(block):
+    assert block.code in (ROOT / "alf" / "examples" / "tutorial" / "q_learning_algorithm.py").read_text()
+
+
 def test_a_partial_leaves_the_config_inoperative_as_the_tutorial_says(written):
     run(written, "alf.bin.train", "--conf", "partial_conf.py", "--root_dir", "out", "--conf_param",
         "TrainerConfig.num_iterations=1")
@@ -112,6 +126,26 @@ def test_conf_of_the_readme_loads(tmp_path):
     alf.load_config(str(tmp_path / "my_conf.py"))
 
 
+def test_search_config_of_the_readme_is_one(tmp_path):
+    block, = blocks([ROOT / "README.md"], "json")
+    (tmp_path / "search.json").write_text(block.code)
+    assert len(read_search(str(tmp_path / "search.json")).trials()) == 12
+
+
+def test_page_about_trainer_config_is_up_to_date():
+    script = ROOT / "docs" / "make_trainer_config.py"
+    page = runpy.run_path(str(script))["page"]()
+    assert (ROOT / "docs" / "trainer_config.md").read_text() == page, f"stale: run python {shown(script)}"
+    from alf.algorithms.config import TrainerConfig
+    assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == {
+        field.name for field in dataclasses.fields(TrainerConfig)}
+
+
+def test_every_page_is_in_the_list_of_the_readme():
+    linked = set(re.findall(r"\]\((docs/[^)#]+\.md)\)", (ROOT / "README.md").read_text()))
+    assert {shown(page) for page in (ROOT / "docs").rglob("*.md")} == linked
+
+
 def test_readme_begins_with_picture_and_two_commands():
     text = (ROOT / "README.md").read_text()
     assert text.index("docs/floors.svg") < text.index("make demo\nmake test\n") < text.index("\n## ")
@@ -126,6 +160,48 @@ def test_flags_of_commands_exist(page):
         flags = {flag.removeprefix("no") if flag not in known else flag for flag in re.findall(r" --(\w+)", rest)}
         wrong += [f"{command} --{flag}" for flag in flags - known]
     assert not wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_modules_of_commands_exist(page):
+    modules = set(re.findall(r"python -m ((?:alf|benchmarks)[.\w]*)", page.read_text()))
+    files = {module: ROOT.joinpath(*module.split(".")).with_suffix(".py") for module in modules}
+    assert not [module for module, file in files.items() if not file.is_file()]
+
+
+def flags_of_benchmark(command, rest):
+    """Return the flags that a benchmark knows; ``benchmarks.run NAME`` passes on those of its script."""
+    names = [command]
+    if command == "run":
+        name = rest.split()[0] if rest.split() else ""
+        names += ["train", f"bench_{name}"] if name != "NAME" else ["train"]
+    files = [ROOT / "benchmarks" / f"{name}.py" for name in names]
+    sources = [file.read_text() for file in files if file.is_file()]
+    return {"help", *re.findall(r'add_argument\("--([\w-]+)"', "".join(sources))}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "benchmarks" / "README.md"], ids=shown)
+def test_flags_of_benchmarks_exist(page):
+    wrong = []
+    for command, rest in re.findall(r"python -m benchmarks\.(\w+)((?:[^\n]*\\\n)*[^\n`]*)", page.read_text()):
+        known = flags_of_benchmark(command, rest)
+        flags = re.findall(r" --([\w-]+)", rest.split("#")[0])
+        wrong += [f"{command}: --{flag}" for flag in flags if flag not in known]
+    assert not wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_rows_of_tables_have_as_many_cells_as_their_head(page):
+    wrong, width = [], None
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        if not line.startswith("|"):
+            width = None
+            continue
+        cells = len(re.findall(r"(?<!\\)\|", line.rstrip())) - 1
+        width = width or cells
+        if cells != width:
+            wrong.append(f"line {number}: {cells} cells, {width} in the head: {line}")
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=shown)

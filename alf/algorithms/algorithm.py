@@ -27,6 +27,12 @@ from alf.nest import Nest, flatten
 from alf.utils import spec_utils, summary_utils
 from alf.utils.checkpoint_utils import extract_sub_state_dict_from_checkpoint
 
+# Each step of training, and what stands in for it where sequences are trained at once.
+_IN_PLACE_OF_STEPS = {
+    "train_step": ("train_sequence", "trains_sequences"),
+    "train_step_offline": ("train_sequence_offline", ),
+}
+
 
 class _LoadsCheckpoint(type):
     """Makes an algorithm load its ``checkpoint`` argument once all its constructors have run."""
@@ -83,6 +89,14 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
         self._replay: Union[None, LastUnroll, Replay] = None
         self._offline: Optional[OfflineReplay] = None
         self._use_rollout_state = config is not None and config.use_rollout_state
+
+    def __init_subclass__(cls, **kwargs):
+        """Let a class be trained by its ``train_step`` if a class above it, not itself, has said how to do without."""
+        super().__init_subclass__(**kwargs)
+        for step, replacements in _IN_PLACE_OF_STEPS.items():
+            for name in replacements:
+                if _first_owner(cls, step) < _first_owner(cls, name):
+                    setattr(cls, name, getattr(Algorithm, name))
 
     # ---- place in the tree ---------------------------------------------------------------------------------------
 
@@ -506,7 +520,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
 
         By default time is folded into the batch for one call of ``train_step``. To be overridden by an algorithm that
         can leave out what its loss does not need: its gradients must be the same. What an override returns is only
-        read by ``calc_loss`` and ``after_update`` of the same algorithm.
+        read by ``calc_loss`` and ``after_update`` of the same algorithm. A subclass that overrides ``train_step`` and
+        not this gets the default back.
 
         Args:
             inputs: time steps ``[T, B, ...]``.
@@ -522,6 +537,11 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
             experience: raw time steps, distributions as parameters ``[T, B, ...]``.
         """
         return None
+
+
+def _first_owner(cls: type, name: str) -> int:
+    """Return the place, among a class and those above it, of the first one that defines ``name``."""
+    return next(place for place, owner in enumerate(cls.__mro__) if name in vars(owner))
 
 
 class Loss(Algorithm):

@@ -86,8 +86,6 @@ class PPOAlgorithm(ActorCriticAlgorithm):
             rollout_info: infos of the steps ``[T, B, ...]``, with returns and advantages.
             state: ``()``; recurrent networks go step by step.
         """
-        if type(self).train_step is not PPOAlgorithm.train_step:
-            return super().train_sequence(inputs, rollout_info)
         observation = map_structure(lambda leaf: leaf.flatten(0, 1), inputs.observation)
         state = self.get_initial_train_state(1)
         value, _ = self._value_network(observation, state=state.value)

@@ -378,7 +378,7 @@ class SacAlgorithm(OffPolicyAlgorithm):
             ValueError: if the sequences have a single step.
         """
         check_at_least_two_steps(inputs.step_type, self._name)
-        if self._repr_alg is not None or type(self).train_step is not SacAlgorithm.train_step:
+        if self._repr_alg is not None:
             return super().train_sequence(inputs, rollout_info)
         batch_size = inputs.step_type.shape[1]
         state = self.get_initial_train_state(1)

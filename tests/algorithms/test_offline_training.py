@@ -213,6 +213,26 @@ def test_an_algorithm_without_an_offline_step_learns_as_from_its_own_experience(
     assert isinstance(algorithm.given, BasicRLInfo) and float(weight.detach()) < 1.0
 
 
+@pytest.mark.parametrize("in_agent", [False, True])
+def test_an_offline_step_that_a_subclass_overrides_is_called(env, config, in_agent):
+    class Called(Exception):
+        pass
+
+    def with_own_step(cls):
+        class Subclass(cls):
+            def train_step_offline(self, time_step, state, rollout_info, pre_train=False):
+                raise Called
+
+        return Subclass
+
+    plain = functools.partial(iql(), epsilon_greedy=0.0)
+    with_step = functools.partial(with_own_step(IqlAlgorithm), *plain.args, **plain.keywords)
+    cls, rl = (with_own_step(Agent), plain) if in_agent else (Agent, with_step)
+    algorithm = make(env, config(unroll_length=0), cls, rl_algorithm_cls=rl)
+    with pytest.raises(Called):
+        algorithm.train_iter()
+
+
 def iql(recurrent=False):
     actor = ActorDistributionRNNNetwork if recurrent else ActorDistributionNetwork
     return functools.partial(IqlAlgorithm, actor_network_cls=actor, critic_network_cls=CriticNetwork,

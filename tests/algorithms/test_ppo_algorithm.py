@@ -206,6 +206,19 @@ def test_stepping_through_time_learns_the_same_as_stepping_at_once(scripted_env,
     torch.testing.assert_close(updated[0], updated[2])
 
 
+def test_a_train_step_that_a_subclass_overrides_is_called(scripted_env, make_config, networks):
+    class Mine(PPOAlgorithm):
+        def train_step(self, inputs, state, rollout_info):
+            called.append(inputs.step_type.shape)
+            return super().train_step(inputs, state, rollout_info)
+
+    env, called = scripted_env(), []
+    algorithm = Mine(env.observation_spec(), env.action_spec(), **networks[False], env=env,
+                     config=make_config(unroll_length=4, num_updates_per_train_iter=3), optimizer=SGD(lr=0.1))
+    algorithm.train_iter()
+    assert called == [(8, )] * 3
+
+
 @pytest.mark.parametrize("argument,configured", [(None, 1.0), (1.0, 0.0), (None, 0.0), (0.0, 1.0)])
 def test_share_of_random_actions_is_the_argument_or_else_the_config(scripted_env, make_config, networks, argument,
                                                                   configured):

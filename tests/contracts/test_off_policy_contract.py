@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import alf.nest as nest
+from alf.algorithms.agent import Agent
 from alf.algorithms.config import TrainerConfig
 from alf.algorithms.ddpg_algorithm import DdpgAlgorithm
 from alf.algorithms.dqn_algorithm import DqnAlgorithm
@@ -130,15 +131,15 @@ def make(request, tmp_path):
     """Return a function that makes the algorithm, always the same, with a fresh environment."""
     make_ctor, action, reward_dim, settings = CASES[request.param]
 
-    def make_algorithm(**more):
+    def make_algorithm(change=lambda ctor: ctor, **more):
         torch.manual_seed(0)
         env = RandomEnv(ACTIONS[action], reward_dim)
         arguments = dict(mini_batch_length=2) | settings | more
         config = TrainerConfig(root_dir=str(tmp_path), unroll_length=6, mini_batch_size=5, replay_buffer_length=30,
                                num_updates_per_train_iter=2, whole_replay_buffer_training=False,
                                clear_replay_buffer=False, **arguments)
-        return make_ctor()(observation_spec=env.observation_spec(), action_spec=env.action_spec(),
-                           reward_spec=env.reward_spec(), env=env, config=config)
+        return change(make_ctor())(observation_spec=env.observation_spec(), action_spec=env.action_spec(),
+                                   reward_spec=env.reward_spec(), env=env, config=config)
 
     return make_algorithm
 
@@ -197,6 +198,38 @@ def test_training_is_the_same_from_the_same_seed(make):
         algorithm.train_iter()
         results.append([p.detach().clone() for p in algorithm.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+class Called(Exception):
+    """Tells that the train step of a subclass was called."""
+
+
+def _with_own_train_step(ctor):
+    """Return what makes an algorithm of a subclass of ``ctor.func`` whose ``train_step`` raises :class:`Called`."""
+
+    class Subclass(ctor.func):
+
+        def update_kind(self):
+            return ()
+
+        def train_step(self, inputs, state, rollout_info):
+            raise Called
+
+    return functools.partial(Subclass, *ctor.args, **ctor.keywords)
+
+
+@pytest.mark.parametrize("mode", [None, "trace"])
+@pytest.mark.parametrize("change", [
+    _with_own_train_step,
+    lambda ctor: functools.partial(Agent, rl_algorithm_cls=_with_own_train_step(ctor)),
+    lambda ctor: _with_own_train_step(functools.partial(Agent, rl_algorithm_cls=ctor)),
+], ids=["alone", "in an Agent", "an Agent"])
+def test_a_train_step_that_a_subclass_overrides_is_called(make, change, mode):
+    algorithm = make(change, compile=mode)
+    told = "cannot be compiled" if mode and change is not _with_own_train_step and any(
+        type(module) is R2d2Algorithm for module in algorithm.modules()) else ""
+    with pytest.raises(RuntimeError if told else Called, match=told or None):
+        algorithm.train_iter()
 
 
 @pytest.mark.parametrize("enable_amp", [False, True])

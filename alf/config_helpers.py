@@ -49,12 +49,11 @@ common.set_env_factory(_create_env)
 
 
 def use_env(env: AlfEnvironment) -> None:
-    """Make ``env`` the environment of the conf, and create the data transformers of the trainer for it."""
+    """Make ``env`` the environment of the conf; the data transformers of the trainer are those for it."""
     global _data_transformer
     common.set_global_env(env)
-    transformer_ctor = config_util.get_config_value("TrainerConfig.data_transformer_ctor")
-    _data_transformer = create_data_transformer(transformer_ctor, env.observation_spec())
-    common.set_transformed_observation_spec(_data_transformer.transformed_observation_spec)
+    _data_transformer = None
+    common.set_transformed_observation_spec(lambda: get_data_transformer().transformed_observation_spec)
 
 
 @contextlib.contextmanager
@@ -116,8 +115,12 @@ def get_env():
 
 
 def get_data_transformer():
-    """Return the data transformers of the trainer, made together with the environment."""
-    common.get_env()
+    """Return the data transformers of the trainer; the first call makes them, and the environment if there is none."""
+    global _data_transformer
+    env = common.get_env()
+    if _data_transformer is None:
+        transformer_ctor = config_util.get_config_value("TrainerConfig.data_transformer_ctor")
+        _data_transformer = create_data_transformer(transformer_ctor, env.observation_spec())
     return _data_transformer
 
 

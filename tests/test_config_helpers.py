@@ -42,6 +42,27 @@ def test_a_conf_has_its_environment_and_specs(conf):
     assert config_helpers.random_seed() == 7
 
 
+def test_data_transformers_may_be_set_after_the_specs_that_they_do_not_change(tmp_path):
+    path = tmp_path / "some_conf.py"
+    path.write_text("""
+import functools
+import alf
+from alf.algorithms.data_transformer import FrameStacker
+alf.config("create_environment", env_name="CartPole-v1", num_parallel_environments=3, num_workers=0)
+stack_size = alf.get_raw_observation_spec().numel + alf.get_action_spec().numel + alf.get_reward_spec().numel
+alf.config("TrainerConfig", data_transformer_ctor=functools.partial(FrameStacker, stack_size=stack_size))
+""")
+    alf.parse_config(str(path), [])
+    assert alf.get_observation_spec().shape == (24, )  # six frames
+    assert common.get_observation_spec().shape == (24, )
+
+
+def test_data_transformers_cannot_be_set_after_what_they_make_of_observations(conf):
+    with pytest.raises(ValueError, match="data_transformer_ctor has already been used"):
+        alf.parse_config(conf('alf.get_observation_spec()\nalf.config("TrainerConfig", data_transformer_ctor=None)\n'),
+                         [])
+
+
 def test_halves_of_the_unroll_are_parts_of_the_environment(conf):
     halves = 'alf.config("TrainerConfig", unroll_halves=True)\n'
     alf.parse_config(conf(halves), ["create_environment.num_parallel_environments=4"])

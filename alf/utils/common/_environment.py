@@ -1,7 +1,7 @@
 """The environment of the conf, which is created when a conf first asks for its specs."""
 
 import math
-from typing import Callable, Optional
+from typing import Callable, Optional, Union
 
 from alf.config_util import configurable
 from alf.nest import Nest, get_field
@@ -43,8 +43,12 @@ def get_env():
     return _env
 
 
-def set_transformed_observation_spec(spec: Nest) -> None:
-    """Tell what the observations look like after the data transformers of the trainer."""
+def set_transformed_observation_spec(spec: Union[Nest, Callable[[], Nest]]) -> None:
+    """Tell what the observations look like after the data transformers of the trainer.
+
+    Args:
+        spec: nest of specs, or a function that returns it, called when it is first asked for.
+    """
     global _transformed_observation_spec
     _transformed_observation_spec = spec
 
@@ -59,7 +63,10 @@ def get_raw_observation_spec(field: Optional[str] = None) -> Nest:
 @configurable
 def get_observation_spec(field: Optional[str] = None) -> Nest:
     """Return the spec of the observations after data transformers, or of the part at the dotted path ``field``."""
+    global _transformed_observation_spec
     env = get_env()  # first: creating it sets the transformed spec
+    if callable(_transformed_observation_spec):
+        _transformed_observation_spec = _transformed_observation_spec()
     spec = env.observation_spec() if _transformed_observation_spec is None else _transformed_observation_spec
     return spec if field is None else get_field(spec, field)
 

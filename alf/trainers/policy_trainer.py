@@ -236,6 +236,8 @@ class Trainer(abc.ABC):
         began = time.monotonic()
         with record_time("time/train_iter"):
             self._train_iter()
+        if summary.should_record_summaries():
+            summary.scalar("memory/cpu", common.resident_memory_bytes() / 1e6)
         self._progress.seconds += time.monotonic() - began
         self._progress.iterations += 1
         self._progress.global_counter = summary.get_global_counter()

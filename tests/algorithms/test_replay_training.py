@@ -88,6 +88,16 @@ def test_updates_are_given_neighbouring_steps(scripted_env, sampling_config):
             assert reward == expected.reward[int(b)] and step_type == expected.step_type[int(b)]
 
 
+def test_rewards_of_samples_and_the_time_of_preprocessing_are_told(scripted_env, sampling_config, written):
+    algorithm = make(scripted_env(), sampling_config())
+    assert not algorithm.changes_experience
+    algorithm.train_iter()
+    rewards = algorithm.trained[-1].reward
+    assert written.values[(1, "replayer/RLAlgorithm_replay_buffer.original_reward_mean")] == pytest.approx(
+        float(rewards.mean()))
+    assert written.tags[1].count("time/preprocess_experience") == 1
+
+
 class Preprocessor(Recorder):
     """Learns from rewards that are one larger."""
 

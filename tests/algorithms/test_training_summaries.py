@@ -43,6 +43,15 @@ def test_an_iteration_is_summarized_once_whatever_its_number_of_updates(scripted
         assert {"time/replay", "time/preprocess_experience"} <= set(written.tags[1])
 
 
+def test_the_mean_reward_of_an_unroll_that_is_trained_on_is_told_once(scripted_env, make_config, networks, written):
+    env = scripted_env()
+    algorithm = make(env, make_config(unroll_length=4), networks)
+    algorithm.train_iter()
+    tag = f"replayer/{algorithm.name}_replay_buffer.original_reward_mean"
+    expected = sum(float(env.time_step_at(t).reward.mean()) for t in range(5)) / 5
+    assert written.tags[1].count(tag) == 1 and written.values[(1, tag)] == pytest.approx(expected)
+
+
 def test_the_summarized_update_is_the_last_one(scripted_env, make_config, networks, written):
     config = make_config(unroll_length=4, mini_batch_length=1, mini_batch_size=2, num_updates_per_train_iter=3)
     algorithm = make(scripted_env(), config, networks)

@@ -108,6 +108,13 @@ def test_help_is_quick_because_it_imports_nothing_heavy():
         assert flag in done.stdout and "--root_dir" in done.stdout and "--conf:" in done.stdout
 
 
+def test_a_run_tells_its_memory_in_megabytes(commands, tmp_path):
+    import psutil
+    assert commands.run("train", "--conf", CONF, "--root_dir", tmp_path).code == 0
+    for line in records(tmp_path):
+        assert 50 < line["memory/cpu"] < psutil.virtual_memory().total / 1e6
+
+
 def test_tensorboard_has_the_settings(commands, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     (tmp_path / "snippet.py").write_text("x = 1\n")

@@ -239,6 +239,7 @@ class Learner:
             return 0
         with record_time("time/replay"):
             stored, batch_info = replay.gather_all()
+        self._summarize_stored(stored)
         if stored.step_type.shape[1] < 2:
             return 0
         with record_time("time/preprocess_experience"):
@@ -326,9 +327,10 @@ class Learner:
         changes = algorithm.changes_experience
         with record_time("time/replay"):
             experience, batch_info = replay.sample(time_major=not changes)
+        self._summarize_stored(experience)
         info_spec = replay.rollout_info_spec
-        if changes:
-            with record_time("time/preprocess_experience"):
+        with record_time("time/preprocess_experience"):  # told also where there is nothing to do
+            if changes:
                 experience, info_spec = prepare_experience(algorithm, experience, info_spec, batch_info,
                                                            batch_info.replay_buffer)
         loss_info = self.learn(experience, info_spec, True, batch_info, offline_loss)
@@ -338,6 +340,12 @@ class Learner:
                                  "calculate_priority=True, or priority_replay=False.")
             replay.update_priority(batch_info, loss_info.priority)
         return max(1, experience.step_type.shape[0] - 1) * experience.step_type.shape[1]
+
+    def _summarize_stored(self, experience: Experience) -> None:
+        """Write the mean reward of what was stored, if summaries are recorded now."""
+        if summary.should_record_summaries():
+            name = f"replayer/{self._algorithm.name}_replay_buffer.original_reward_mean"
+            summary.scalar(name, experience.reward.mean())
 
 
 def _importance_weights(batch_info: Optional[BatchInfo]) -> Optional[torch.Tensor]:

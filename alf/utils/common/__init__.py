@@ -14,7 +14,7 @@ from alf.utils.common._environment import (
     set_global_env,
     set_transformed_observation_spec,
 )
-from alf.utils.common._memory import keep_freed_memory
+from alf.utils.common._memory import keep_freed_memory, resident_memory_bytes
 from alf.utils.common._modes import (
     eval_context,
     exe_mode_name,
@@ -105,6 +105,7 @@ __all__ = [
     "pretrain_context",
     "replay_context",
     "reset_state_if_necessary",
+    "resident_memory_bytes",
     "rollout_context",
     "set_env_factory",
     "set_exe_mode",

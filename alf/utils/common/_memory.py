@@ -1,4 +1,4 @@
-"""What the C library does with freed memory."""
+"""The memory of this process, and what the C library does with freed memory."""
 
 import ctypes
 import os
@@ -6,6 +6,13 @@ import sys
 
 # Names from malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def resident_memory_bytes() -> int:
+    """Return how much of the machine's memory this process has, what it shares with others included."""
+    import psutil  # not before it is needed: commands start quicker
+
+    return psutil.Process().memory_info().rss
 
 
 def keep_freed_memory(trim_threshold_bytes: int = 512 << 20, mmap_threshold_bytes: int = 32 << 20) -> bool:

@@ -12,7 +12,7 @@ COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-
 
 
 @configurable
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass
 class TrainerConfig:
     """Settings of a training run; confs set them with ``alf.config("TrainerConfig", ...)``.
 
@@ -41,6 +41,7 @@ class TrainerConfig:
 
     # -- the run
     root_dir: str  # directory of the run: everything it writes
+    _: dataclasses.KW_ONLY
     conf_file: str = ""  # path of the conf, for processes that load it again
     ml_type: str = "rl"  # "rl": reinforcement learning; "sl", supervised learning, is not in this version
     algorithm_ctor: Optional[Callable] = None  # makes the root algorithm

@@ -53,6 +53,12 @@ def test_exponents_of_priorities_may_be_schedulers():
     TrainerConfig(root_dir="x", priority_replay_alpha=lambda: 0.5, priority_replay_beta=lambda: 1.0)
 
 
+def test_the_directory_may_be_given_by_position_and_nothing_else():
+    assert TrainerConfig("x").root_dir == "x"
+    with pytest.raises(TypeError):
+        TrainerConfig("x", "some_conf.py")
+
+
 def test_a_run_must_have_an_end():
     with pytest.raises(ValueError, match="num_iterations > 0 or num_env_steps > 0.*never end"):
         TrainerConfig(root_dir="x", num_iterations=0)

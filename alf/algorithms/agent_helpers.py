@@ -71,13 +71,16 @@ class AgentHelper:
                              pre_train: bool = False) -> LossInfo:
         """Return the sum of the losses of the algorithms; ``extra`` has a part for each.
 
+        One of them at most may give ``priority``, ``gns`` and ``batch_label``, which are passed on.
+
         Args:
             algorithms: None is left out.
             train_info: info of the Agent ``[T, B, ...]``.
             offline: sum the losses on offline experience.
             pre_train: passed on with ``offline``.
         """
-        loss, scalar_loss, priority, extra = (), (), (), {}
+        loss, scalar_loss, extra = (), (), {}
+        of_one = {}  # field -> what the only algorithm gave that may
         for alg in algorithms:
             if alg is None:
                 continue
@@ -87,10 +90,12 @@ class AgentHelper:
             loss = math_ops.add_ignore_empty(loss, alg_loss.loss)
             scalar_loss = math_ops.add_ignore_empty(scalar_loss, alg_loss.scalar_loss)
             extra[field] = alg_loss.extra
-            if not isinstance(alg_loss.priority, tuple):
-                assert isinstance(priority, tuple), "only one algorithm of an Agent may give priorities"
-                priority = alg_loss.priority
-        return LossInfo(loss=loss, scalar_loss=scalar_loss, extra=extra, priority=priority)
+            for name in ("priority", "gns", "batch_label"):
+                value = getattr(alg_loss, name)
+                if not isinstance(value, tuple):
+                    assert name not in of_one, f"only one algorithm of an Agent may give LossInfo.{name}"
+                    of_one[name] = value
+        return LossInfo(loss=loss, scalar_loss=scalar_loss, extra=extra, **of_one)
 
     def after_update(self, algorithms: List[Optional[Algorithm]], root_inputs: Nest, train_info: Nest) -> None:
         """Call ``after_update`` of each algorithm with its part of the info, which is ``()`` if ``train_info`` is."""

@@ -260,6 +260,21 @@ def test_helper_sums_losses_that_are_there():
     total = helper.accumulate_loss_info([a, b, None, c], info)
     assert (total.loss == 3).all() and total.scalar_loss == 5.0
     assert total.extra == {"rl": 1, "irm": 2, "repr": 3}
+    assert total.priority == () and total.gns == () and total.batch_label == ()
+
+
+def test_helper_passes_on_what_one_algorithm_gives():
+    helper = AgentHelper(AgentState)
+    a, b = Algorithm(name="a"), Algorithm(name="b")
+    helper.register_algorithm(a, "rl")
+    helper.register_algorithm(b, "irm")
+    given = LossInfo(loss=torch.ones(2, 3), priority=torch.arange(3.0), gns=torch.tensor(7.0),
+                     batch_label=torch.arange(6).reshape(2, 3))
+    info = AgentInfo(rl=LossInfo(loss=torch.ones(2, 3)), irm=given)
+    total = helper.accumulate_loss_info([a, b], info)
+    assert total.priority is given.priority and total.gns is given.gns and total.batch_label is given.batch_label
+    with pytest.raises(AssertionError, match="only one algorithm of an Agent may give LossInfo"):
+        helper.accumulate_loss_info([a, b], AgentInfo(rl=given, irm=given))
 
 
 def test_helper_sums_and_tells_rewards():

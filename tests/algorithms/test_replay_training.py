@@ -98,6 +98,21 @@ def test_rewards_of_samples_and_the_time_of_preprocessing_are_told(scripted_env,
     assert written.tags[1].count("time/preprocess_experience") == 1
 
 
+def test_losses_with_labels_are_told_for_each_category(scripted_env, sampling_config, written):
+    class Labelled(Recorder):
+        def calc_loss(self, info):
+            label = torch.arange(10).reshape(2, 5) % 2
+            return LossInfo(loss=self._weight * (1 + label), batch_label=label)
+
+    env = scripted_env()
+    algorithm = Labelled(env.observation_spec(), env.action_spec(), env.reward_spec(), env=env,
+                         config=sampling_config(num_updates_per_train_iter=1, mask_out_loss_for_last_step=False),
+                         optimizer=alf.optimizers.SGD(lr=0.1))
+    algorithm.train_iter()
+    assert {tag: value for (_, tag), value in written.values.items() if tag.startswith("per_category")} == {
+        "per_category_loss/0/loss": 1.0, "per_category_loss/1/loss": 2.0}
+
+
 class Preprocessor(Recorder):
     """Learns from rewards that are one larger."""
 

@@ -116,6 +116,7 @@ class Learner:
         if recording:
             if guard.skips:
                 summary.scalar("skipped_updates", guard.num_skipped)
+            summary_utils.summarize_per_category_loss(loss_info)
             loss_info = loss_info._replace(
                 loss=loss.detach(), extra=map_structure(lambda part: told_mean(part, valid_masks), loss_info.extra))
         return loss_info, params

@@ -101,6 +101,7 @@ class RLAlgorithm(Algorithm):
         self._modules_with_modes: Optional[List[nn.Module]] = None
         self._num_mode_changes = 0
         self._unroll: Union[None, Unroll, AsyncUnroller] = None
+        self._experience_spec: Optional[Experience] = None  # None: nothing was unrolled yet
         self._unroll_carry = 0.0
         self._loaded_unroll: Dict[str, Any] = {}  # where the unroll begins, if a checkpoint says it
         if env is not None and config is not None and not is_eval:
@@ -133,6 +134,23 @@ class RLAlgorithm(Algorithm):
     def action_spec(self) -> Nest:
         """Nest of specs of the action."""
         return self._action_spec
+
+    @property
+    def experience_spec(self) -> Experience:
+        """Specs of what this root algorithm unrolls, its time steps raw; distributions are DistributionSpecs.
+
+        Raises:
+            RuntimeError: before the first unroll.
+        """
+        if self._experience_spec is None:
+            raise RuntimeError(f"{self.name}: the specs of experience are those of the first unroll, which only the "
+                               "root algorithm makes, and it has made none yet. Call unroll() first.")
+        return self._experience_spec
+
+    @property
+    def rollout_info_spec(self) -> Nest:
+        """Specs of ``AlgStep.info`` of ``rollout_step``; where it comes from and errors as :attr:`experience_spec`."""
+        return self.experience_spec.rollout_info
 
     def has_multidim_reward(self) -> bool:
         """Return whether the reward is a vector."""
@@ -276,6 +294,9 @@ class RLAlgorithm(Algorithm):
         unroll = self._make_unroll()
         with common.rollout_context(), record_time("time/unroll"):
             experience, inputs, rollout_info_spec = unroll.run(unroll_length, with_last_step=at_once)
+        if self._experience_spec is None:
+            spec = dist_utils.extract_spec(experience, from_dim=2)
+            self._experience_spec = spec._replace(rollout_info=rollout_info_spec)
         if not self.on_policy:
             with record_time("time/unroll_store_exp"):
                 has_graph = torch.is_grad_enabled()

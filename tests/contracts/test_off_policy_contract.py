@@ -163,6 +163,20 @@ def test_steps_give_actions_and_states_of_their_specs(make):
         assert_like(step.state, spec)
 
 
+def test_specs_of_experience_are_those_of_the_first_unroll(make):
+    algorithm = make()
+    with pytest.raises(RuntimeError, match="it has made none yet"):
+        algorithm.rollout_info_spec  # noqa: B018
+    algorithm._env.reset()
+    experience = algorithm.unroll(2)
+    spec = algorithm.experience_spec
+    assert algorithm.rollout_info_spec is spec.rollout_info
+    nest.assert_same_structure(spec, experience)
+    for leaf, leaf_spec in zip(nest.flatten(experience._replace(rollout_info=())),
+                               nest.flatten(spec._replace(rollout_info=())), strict=True):
+        assert leaf.shape == (2, B, *leaf_spec.shape) and leaf.dtype == leaf_spec.dtype
+
+
 def test_iterations_train_all_parameters_but_those_of_targets(make):
     algorithm = make()
     algorithm._env.reset()

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, Optional, Type
 import torch
 
 from alf.optimizers._flat_optimizer import check_lr
+from alf.optimizers._not_offered import NOT_OFFERED, check_not_offered
 
 
 def wrap_optimizer(cls: Optional[Type[torch.optim.Optimizer]] = None, /) -> Callable:
@@ -37,6 +38,7 @@ def wrap_optimizer(cls: Optional[Type[torch.optim.Optimizer]] = None, /) -> Call
             name: Optional[str] = None,
             **kwargs,
         ):
+            check_not_offered(cls.__name__, {n: kwargs.pop(n) for n in list(kwargs) if n in NOT_OFFERED})
             unknown = set(kwargs) - {p.name for p in wanted}
             if unknown:
                 raise TypeError(

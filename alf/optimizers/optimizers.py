@@ -6,6 +6,7 @@ from typing import Callable, Optional, Tuple, Union
 from alf.config_util import configurable
 from alf.optimizers import adam_tf, adamw
 from alf.optimizers._adam import AdamRule
+from alf.optimizers._not_offered import check_not_offered
 from alf.optimizers._sgd import SGDRule
 from alf.optimizers._wrap import wrap_optimizer
 
@@ -32,6 +33,7 @@ class Adam(AdamRule):
         clip_by_global_norm: bool = False,
         flat: Optional[bool] = None,
         name: Optional[str] = None,
+        **not_offered,
     ):
         """
         Args:
@@ -45,7 +47,9 @@ class Adam(AdamRule):
                 parameter's.
             flat: pack parameters into one buffer: True = all, False = none, None = where it is faster.
             name: of this optimizer; by default that of the class.
+            not_offered: other arguments of the published API, with their defaults: the rest is refused.
         """
+        check_not_offered(type(self).__name__, not_offered)
         super().__init__(
             _NO_PARAMS,
             lr,
@@ -76,6 +80,7 @@ class AdamW(adamw.AdamW):
         clip_by_global_norm: bool = False,
         flat: Optional[bool] = None,
         name: Optional[str] = None,
+        **not_offered,
     ):
         """
         Args:
@@ -88,7 +93,9 @@ class AdamW(adamw.AdamW):
             clip_by_global_norm: see :class:`Adam`.
             flat: see :class:`Adam`.
             name: see :class:`Adam`.
+            not_offered: see :class:`Adam`.
         """
+        check_not_offered(type(self).__name__, not_offered)
         super().__init__(
             _NO_PARAMS,
             lr,
@@ -119,6 +126,7 @@ class AdamTF(adam_tf.AdamTF):
         clip_by_global_norm: bool = False,
         flat: Optional[bool] = None,
         name: Optional[str] = None,
+        **not_offered,
     ):
         """
         Args:
@@ -131,7 +139,9 @@ class AdamTF(adam_tf.AdamTF):
             clip_by_global_norm: see :class:`Adam`.
             flat: see :class:`Adam`.
             name: see :class:`Adam`.
+            not_offered: see :class:`Adam`.
         """
+        check_not_offered(type(self).__name__, not_offered)
         super().__init__(
             _NO_PARAMS,
             lr,
@@ -162,6 +172,7 @@ class SGD(SGDRule):
         clip_by_global_norm: bool = False,
         flat: Optional[bool] = None,
         name: Optional[str] = None,
+        **not_offered,
     ):
         """
         Args:
@@ -174,7 +185,9 @@ class SGD(SGDRule):
             clip_by_global_norm: see :class:`Adam`.
             flat: see :class:`Adam`.
             name: see :class:`Adam`.
+            not_offered: see :class:`Adam`.
         """
+        check_not_offered(type(self).__name__, not_offered)
         super().__init__(
             _NO_PARAMS,
             lr,

@@ -498,3 +498,16 @@ def test_wrap_optimizer_takes_any_torch_optimizer():
     assert optimizer.name == "value" and optimizer.lr == 0.01
     with pytest.raises(TypeError, match=r"RMSprop: unknown argument \['alpa'\]"):
         RMSprop(alpa=1)
+
+
+@pytest.mark.parametrize("cls", [Adam, AdamW, AdamTF, SGD, wrap_optimizer(torch.optim.RMSprop)])
+def test_published_arguments_that_are_not_offered_are_taken_with_their_defaults_only(cls):
+    optimizer = cls(lr=0.1, parvi=None, repulsive_weight=1.0, capacity_ratio=1.0, min_capacity=8192,
+                    masked_out_value=None)
+    assert optimizer.lr == 0.1
+    for name, value in dict(parvi="svgd", repulsive_weight=2.0, capacity_ratio=0.5, min_capacity=1,
+                            masked_out_value=0.0).items():
+        with pytest.raises(ValueError, match=f"{cls.__name__}.{name}: expected the default .* not offered yet, got"):
+            cls(lr=0.1, **{name: value})
+    with pytest.raises(TypeError, match="unknown argument .*learning_rate"):
+        cls(learning_rate=0.1)

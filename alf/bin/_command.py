@@ -59,6 +59,33 @@ def define_optional_count(name: str, help_text: str) -> None:
     flags.DEFINE_flag(_OptionalCount(name, help_text))
 
 
+def define_deterministic_flag() -> None:
+    """Define ``--force_torch_deterministic``."""
+    flags.DEFINE_bool("force_torch_deterministic", True, "Use deterministic algorithms of PyTorch where there are any.")
+
+
+def heed_deterministic_flag() -> None:
+    """Let PyTorch be deterministic if ``--force_torch_deterministic`` says so."""
+    if FLAGS.force_torch_deterministic:
+        import torch
+
+        # The same as use_deterministic_algorithms(True, warn_only=True), which takes a second to import the compiler.
+        torch.set_deterministic_debug_mode("warn")
+        torch.utils.deterministic.fill_uninitialized_memory = False  # all is written before it is read
+        torch.backends.cudnn.benchmark = False
+
+
+def define_not_offered(name: str, advice: str) -> None:
+    """Define a published flag that is only taken as false, ``--noname``.
+
+    Args:
+        name: of the flag.
+        advice: what there is instead.
+    """
+    flags.DEFINE_bool(name, False, f"Not offered: {advice}.")
+    flags.register_validator(name, lambda value: not value, f"not offered: {advice}")
+
+
 def define_checkpoint_flag() -> None:
     """Define ``--checkpoint_step``."""
     flags.DEFINE_string("checkpoint_step", "latest", "Iteration of the checkpoint, or 'best', that of the highest "

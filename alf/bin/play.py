@@ -9,8 +9,16 @@ FLAGS = flags.FLAGS
 
 def _define_flags() -> None:
     _command.define_run_flags("Conf file; by default that of the run.")
-    flags.adopt_module_key_flags(_command)
     _command.define_checkpoint_flag()
+    _command.define_deterministic_flag()
+    _command.define_not_offered("alg_render", "what algorithms draw is not shown; --render shows the environment")
+    _command.define_not_offered("use_alf_snapshot", "runs keep no copy of the code; check out the revision that "
+                                "<root_dir>/run.json names")
+    flags.adopt_module_key_flags(_command)
+    flags.DEFINE_integer("parallel_play", 1, "Environments to play in: one.")
+    flags.register_validator("parallel_play", lambda number: number == 1,
+                             "not offered: expected 1, for one environment is played; to measure in several, use "
+                             "python -m alf.bin.evaluate --num_environments")
     flags.DEFINE_integer("random_seed", None, "Seed; by default a new one every time.")
     flags.DEFINE_integer("num_episodes", 10, "Episodes to play.", lower_bound=1)
     flags.DEFINE_float("sleep_time_per_step", 0.01, "Seconds to wait after each shown step.", lower_bound=0)
@@ -34,6 +42,8 @@ def _silence_sdl(shows_window: bool) -> None:
 def main(_) -> None:
     """Read the flags and play."""
     _silence_sdl(shows_window=FLAGS.render and not FLAGS.record_file)
+
+    _command.heed_deterministic_flag()
 
     from alf.trainers._acting import acting
     from alf.trainers.policy_trainer import play

@@ -17,7 +17,9 @@ def define_flags() -> None:
     """Define the flags of this command, which others that train take over."""
     _command.define_run_flags("Conf file, or the name of an example. May be left out to resume a run.",
                               needs_root_dir=False)
-    flags.DEFINE_bool("force_torch_deterministic", True, "Use deterministic algorithms of PyTorch where there are any.")
+    _command.define_deterministic_flag()
+    _command.define_not_offered("store_snapshot", "no copy of the code is kept; its revision and what differs from it "
+                                "are in the summaries, alf/revision and alf/diff")
     flags.DEFINE_integer("num_threads", 1, "Threads of PyTorch; one is quickest for small networks.", lower_bound=1)
     _command.define_optional_count("profile", "Tell where the time goes, and write it to <root_dir>/profile: of N "
                                    "iterations after a warm-up, or of about ten seconds. Training goes on.")
@@ -143,11 +145,7 @@ def main(_) -> None:
 
     torch.set_num_threads(FLAGS.num_threads)
     keep_freed_memory()
-    if FLAGS.force_torch_deterministic:
-        # The same as use_deterministic_algorithms(True, warn_only=True), which takes a second to import the compiler.
-        torch.set_deterministic_debug_mode("warn")
-        torch.utils.deterministic.fill_uninitialized_memory = False  # all is written before it is read
-        torch.backends.cudnn.benchmark = False
+    _command.heed_deterministic_flag()
     if FLAGS.dry_run:
         from alf.bin._dry_run import dry_run
 

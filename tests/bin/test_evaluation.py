@@ -112,7 +112,8 @@ def test_missing_best_checkpoint_is_told_with_what_makes_one(commands, tmp_path)
 
 
 def test_play_without_a_screen(commands, run):
-    done = commands.run("play", "--root_dir", run, "--norender", "--num_episodes", 2, "--random_seed", 5)
+    done = commands.run("play", "--root_dir", run, "--norender", "--num_episodes", 2, "--random_seed", 5,
+                        "--parallel_play=1", "--noalg_render", "--nouse_alf_snapshot", "--noforce_torch_deterministic")
     assert done.code == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "checkpoint 6" and lines[1].startswith("episode 0: return ") and len(lines) == 4

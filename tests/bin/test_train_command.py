@@ -2,16 +2,18 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
+import pytest
 from command_line import ROOT, checkpoints, records
 
 CONF = pathlib.Path(__file__).parent / "tiny_conf.py"
 
 
 def test_run_directory_holds_what_is_needed_to_run_again(commands, tmp_path):
-    first = commands.run("train", "--conf", CONF, "--root_dir", tmp_path / "a", "--conf_param",
+    first = commands.run("train", "--conf", CONF, "--root_dir", tmp_path / "a", "--nostore_snapshot", "--conf_param",
                          "ActorDistributionNetwork.activation=torch.tanh", "--conf_param",
                          "TrainerConfig.num_iterations=2")
     assert first.code == 0, first.stderr
@@ -106,6 +108,17 @@ def test_help_is_quick_because_it_imports_nothing_heavy():
         done = subprocess.run([sys.executable, "-c", program.format(command)], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert flag in done.stdout and "--root_dir" in done.stdout and "--conf:" in done.stdout
+
+
+@pytest.mark.parametrize("command, flag, told", [
+    ("train", "--store_snapshot", "not offered: no copy of the code is kept; its revision"),
+    ("play", "--alg_render", "not offered: what algorithms draw is not shown"),
+    ("play", "--use_alf_snapshot", "not offered: runs keep no copy of the code; check out the revision"),
+    ("play", "--parallel_play=2", "not offered: expected 1, .* python -m alf.bin.evaluate --num_environments"),
+])
+def test_published_flags_for_what_is_not_offered_say_what_to_do(commands, tmp_path, command, flag, told):
+    done = commands.run(command, "--root_dir", tmp_path, flag)
+    assert done.code == 2 and re.search(told, done.stderr)
 
 
 def test_a_run_tells_its_memory_in_megabytes(commands, tmp_path):

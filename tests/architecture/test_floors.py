@@ -37,6 +37,7 @@ FLOOR = {
     "config_helpers": 8,  # what confs ask for: specs, environment
     "examples": 8,  # confs
     "trainers": 9,  # the loops
+    "test": 9,  # what users' tests inherit
     "scale_out": 10,  # the same training in more processes
     "bin": 11,  # the commands
 }

@@ -21,7 +21,12 @@ def normcdf(a: Union[float, Tensor], b: Tensor) -> Tensor:
     a, b = torch.broadcast_tensors(torch.as_tensor(a, dtype=b.dtype, device=b.device), b)
     flip = a + b > 0
     low, high = torch.where(flip, -b, a), torch.where(flip, -a, b)
-    return torch.special.ndtr(high) - torch.special.ndtr(low)
+    return _normal_cdf(high) - _normal_cdf(low)
+
+
+def _normal_cdf(x: Tensor) -> Tensor:
+    """Return the standard normal distribution function; `torch.special.ndtr` has no digits far below 0."""
+    return 0.5 * torch.erfc(x * -math.sqrt(0.5))
 
 
 class InverseTransformSampling:
@@ -44,7 +49,7 @@ class NormalITS(InverseTransformSampling):
     """The standard normal distribution."""
 
     def cdf(self, x: Tensor) -> Tensor:
-        return torch.special.ndtr(x)
+        return _normal_cdf(x)
 
     def icdf(self, x: Tensor) -> Tensor:
         return torch.special.ndtri(x)

@@ -34,6 +34,10 @@ def test_t2_cdf_keeps_relative_precision_in_the_lower_tail():
     assert CauchyITS().cdf(torch.tensor(-1e6)).item() == pytest.approx(1e-6 / math.pi, rel=1e-5)
 
 
+def test_normal_cdf_keeps_relative_precision_in_the_lower_tail():
+    assert NormalITS().cdf(torch.tensor(-8.0)).item() == pytest.approx(6.22096e-16, rel=1e-4)
+
+
 @pytest.mark.parametrize("cls", _all)
 @pytest.mark.parametrize("loc", [-3.0, 0.0, 0.7, 5.0])
 def test_density_integrates_to_one_between_the_bounds(cls, loc):

@@ -3,8 +3,8 @@
 Different from the paper for a smaller budget: a buffer of 100k steps rather than a million, a learning rate of 1e-4.
 
 Launch: python -m alf.bin.train --conf benchmarks/atari/rainbow_pong_conf.py --root_dir /tmp/rainbow_pong
-Switches: --conf_param "noisy=False" and so on: double, dueling, noisy, prioritized; and, because other things have
-these names, too, "_USER.distribution=None" (or 'c51', 'qr') and "_USER.n_step=1".
+Switches: --conf_param "noisy=False" and so on: double, dueling, noisy, prioritized; and, as others have these names,
+too, "_USER.distribution=None" (or 'c51', 'qr') and "_USER.n_step=1".
 """
 
 import alf

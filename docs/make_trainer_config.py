@@ -30,7 +30,8 @@ def page() -> str:
     config, = (node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == "TrainerConfig")
     notes = ast.get_docstring(config).split("\n\nRaises:")[0].split("\n\n", 1)[1]
     parts = [HEAD]
-    fields = {node.lineno: node for node in config.body if isinstance(node, ast.AnnAssign)}
+    # Not the mark behind which arguments are given by name.
+    fields = {node.lineno: node for node in config.body if isinstance(node, ast.AnnAssign) and node.target.id != "_"}
     for number in range(min(fields) - 1, config.end_lineno + 1):
         line = lines[number - 1]
         if line.strip().startswith("# -- "):

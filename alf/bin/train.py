@@ -136,6 +136,9 @@ def _tell_unused() -> None:
 
 def main(_) -> None:
     """Read the flags and train."""
+    from alf.trainers._signals import heed_while_starting
+
+    heed_while_starting()
     if FLAGS.distributed != "none":
         _join_others()
     gc.disable()  # a hundred thousand objects are imported, none of them garbage, and looked through again and again

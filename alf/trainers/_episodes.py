@@ -63,7 +63,8 @@ class EpisodeCounter:
 def run_episodes(env: AlfEnvironment,
                  algorithm: RLAlgorithm,
                  num_episodes: int,
-                 observe: Optional[Callable[[TimeStep, np.ndarray], None]] = None) -> List[Episode]:
+                 observe: Optional[Callable[[TimeStep, np.ndarray], None]] = None,
+                 give_up: Callable[[], bool] = lambda: False) -> List[Episode]:
     """Return the results of ``num_episodes`` episodes of ``predict_step``, from their beginnings.
 
     Args:
@@ -71,6 +72,7 @@ def run_episodes(env: AlfEnvironment,
         algorithm: acts by ``predict_step``.
         num_episodes: how many.
         observe: called with each time step ``[B, ...]`` and which of its rows count, bool ``[B]``.
+        give_up: asked before each step; if true, only the episodes that have ended by then are returned.
     """
     counter = EpisodeCounter(env.batch_size, num_episodes)
     zero_state = algorithm.get_initial_predict_state(env.batch_size)
@@ -83,7 +85,7 @@ def run_episodes(env: AlfEnvironment,
             active = counter.count(time_step.step_type.cpu().numpy(), time_step.reward.cpu().numpy())
             if observe is not None:
                 observe(time_step, active)
-            if counter.done:
+            if counter.done or give_up():
                 break
             inputs, transform_state = algorithm.transform_timestep(time_step, transform_state)
             state = common.reset_state_if_necessary(state, zero_state, time_step.is_first())

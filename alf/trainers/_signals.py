@@ -1,12 +1,13 @@
 """What signals ask of a running trainer: leave, leave at once, write a checkpoint, tell where it is."""
 
+import contextlib
 import ctypes
 import faulthandler
 import os
 import signal
 import sys
 import threading
-from typing import Optional
+from typing import Iterator, Optional
 
 from absl import logging
 
@@ -30,6 +31,30 @@ def die_with_parent(parent_pid: int) -> None:
 class LeaveRequested(SystemExit):
     """Ends a trainer that was asked to leave; its code is that of the signal: 130 or 143."""
 
+    #: The environment in the middle of which it is raised has no part in it.
+    blames_caller = True
+
+
+def heed_while_starting() -> None:
+    """See to signals until a trainer's :class:`Signals` do, while there is nothing to save yet.
+
+    SIGTERM leaves, with its exit code, a second one at once. SIGUSR1 writes the stacks of all threads to the standard
+    error. SIGUSR2 and SIGHUP do nothing.
+    """
+    num_terminations = 0
+
+    def leave(number, frame):
+        nonlocal num_terminations
+        num_terminations += 1
+        if num_terminations > 1:
+            os._exit(EXIT_CODES[number])
+        raise LeaveRequested(EXIT_CODES[number])
+
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
+    signal.signal(signal.SIGTERM, leave)
+
 
 class Signals:
     """Collects signals while a trainer runs; the trainer asks between iterations.
@@ -42,7 +67,8 @@ class Signals:
 
     Args:
         log_path: file to which stacks are appended; None: the standard error.
-        leave_within_seconds: of the first SIGTERM, if nothing is being saved yet; 0: no limit.
+        leave_within_seconds: of the first SIGTERM, if nothing is being saved yet; 0: no limit. What is being saved is
+            finished, and the time begins after it.
     """
 
     def __init__(self, log_path: Optional[str] = None, leave_within_seconds: float = 0.0):
@@ -51,11 +77,15 @@ class Signals:
         self._leave_signal = None
         self._num_leave_signals = 0
         self._checkpoint_requested = False
+        self._is_saving = False
+        self._has_limit = False
         self._outer_handlers = {}
         self._log_descriptor = -1
 
     def __enter__(self):
+        self._has_limit = self._leave_within_seconds > 0
         if threading.current_thread() is threading.main_thread():
+            faulthandler.unregister(signal.SIGUSR1)  # or the handler that it has now would never be called
             handlers = {
                 signal.SIGINT: self._leave,
                 signal.SIGTERM: self._leave,
@@ -106,9 +136,11 @@ class Signals:
         self._num_leave_signals += 1
         self._leave_signal = number
         if self._num_leave_signals == 1:
+            if self._is_saving:
+                _tell("Finishing the checkpoint that is being saved; once more to leave at once.")
+                return
             limit = ""
-            if number == signal.SIGTERM and self._leave_within_seconds > 0:
-                signal.setitimer(signal.ITIMER_REAL, self._leave_within_seconds)
+            if self._start_clock():
                 limit = f" It has {self._leave_within_seconds:g} s."
             _tell(f"Finishing this iteration and saving a checkpoint; once more to leave at once.{limit}")
         elif self._num_leave_signals == 2:
@@ -117,14 +149,36 @@ class Signals:
         else:  # the environments end with their parent
             os._exit(EXIT_CODES[number])
 
+    def _start_clock(self) -> bool:
+        """Let the time to leave begin, if there is a limit for it; return whether there is."""
+        is_limited = self._has_limit and self._leave_signal == signal.SIGTERM
+        if is_limited:
+            signal.setitimer(signal.ITIMER_REAL, self._leave_within_seconds)
+        return is_limited
+
     def _give_up(self, number, frame):
+        if self._is_saving or not self._has_limit:  # it was stopped in the moment in which it rang
+            return
         _tell(f"The iteration did not end within {self._leave_within_seconds:g} s: leaving without saving; the last "
               "checkpoint is kept. See TrainerConfig.leave_within_seconds.")
         raise LeaveRequested(self.leave_code)
 
     def stop_clock(self) -> None:
         """Let the trainer take its time from now on: the iteration has ended, and saving is not given up."""
+        self._has_limit = False
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Context in which a checkpoint is written: that is never given up for lack of time."""
+        self._is_saving = True
+        if self.leaving:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        try:
+            yield
+        finally:
+            self._is_saving = False
+            self._start_clock()
 
     def _checkpoint(self, number, frame):
         self._checkpoint_requested = True

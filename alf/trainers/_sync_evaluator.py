@@ -1,7 +1,7 @@
 """Evaluation in this process: whole episodes with the policy as it is now."""
 
 import os
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 import torch
 from absl import logging
@@ -27,13 +27,15 @@ from alf.utils import spec_utils
 from alf.utils.summary_utils import record_time
 
 
-def evaluate(env: AlfEnvironment, algorithm: RLAlgorithm, num_episodes: int) -> List[StepMetric]:
-    """Return metrics over ``num_episodes`` episodes of ``predict_step``.
+def evaluate(env: AlfEnvironment, algorithm: RLAlgorithm, num_episodes: int,
+             give_up: Callable[[], bool] = lambda: False) -> Optional[List[StepMetric]]:
+    """Return metrics over ``num_episodes`` episodes of ``predict_step``, or None if it was given up.
 
     Args:
         env: batched environment with tensors.
         algorithm: acts by ``predict_step``.
         num_episodes: how many.
+        give_up: asked before each step.
     """
     example = spec_utils.zeros_from_spec(env.time_step_spec(), env.batch_size)
     example = example._replace(env_info=spec_utils.zeros_from_spec(env.env_info_spec(), env.batch_size))
@@ -50,8 +52,8 @@ def evaluate(env: AlfEnvironment, algorithm: RLAlgorithm, num_episodes: int) -> 
         for metric in metrics:
             metric(time_step._replace(step_type=step_type))
 
-    run_episodes(env, algorithm, num_episodes, observe)
-    return metrics
+    episodes = run_episodes(env, algorithm, num_episodes, observe, give_up)
+    return metrics if len(episodes) == num_episodes else None
 
 
 def told_results(metrics: List[StepMetric]) -> str:
@@ -83,20 +85,23 @@ class SyncEvaluator:
             os.path.join(config.root_dir, "eval"), purge_step=summary.get_global_counter())
 
     def eval(self, algorithm: RLAlgorithm, step_metric_values: Dict[str, int], *,
-             give_up: Callable[[], bool] = lambda: False) -> List[StepMetric]:
-        """Evaluate, write the results to ``<root_dir>/eval``, and return them.
+             give_up: Callable[[], bool] = lambda: False) -> Optional[List[StepMetric]]:
+        """Evaluate, write the results to ``<root_dir>/eval``, and return them; None if it was given up.
 
         The random numbers that training draws afterwards are as if there had been no evaluation.
 
         Args:
             algorithm: acts by ``predict_step``.
             step_metric_values: steps to plot against, by name: ``EnvironmentSteps``, ``NumberOfEpisodes``.
-            give_up: not needed here: an evaluation begins at once.
+            give_up: asked before each step; if true the evaluation ends, and there are no results.
         """
         rng_state = RngState().state_dict()
         with record_time("time/evaluation"):
-            metrics = evaluate(self._env, algorithm, self._config.num_eval_episodes)
+            metrics = evaluate(self._env, algorithm, self._config.num_eval_episodes, give_up)
         RngState().load_state_dict(rng_state)
+        if metrics is None:
+            logging.info("evaluation at step %d: given up", summary.get_global_counter())
+            return None
         with summary.push_summary_writer(self._writer), summary.record_if(lambda: True):
             for metric in metrics:
                 if not isinstance(metric, (EnvironmentSteps, NumberOfEpisodes)):

@@ -75,6 +75,7 @@ class Trainer(abc.ABC):
         self._evaluator = None
         self._view = ProgressView()
         self._profile: Optional[RunProfile] = None
+        self._signals = Signals(self._joint.log_path, config.leave_within_seconds)
         self._checkpointed_at = time.monotonic()
         self._has_whole_checkpoint = True  # no process that trains along has lost its part of what was loaded
         self._num_checkpoint_failures = 0  # since the last one that was saved
@@ -149,9 +150,7 @@ class Trainer(abc.ABC):
             CheckpointError: if the newest checkpoint does not fit, or all are damaged.
         """
         root_dir = self._config.root_dir
-        log_path = self._joint.log_path
-        with self._joint.directory_locked(), logged_to(log_path), \
-                Signals(log_path, self._config.leave_within_seconds) as signals:
+        with self._joint.directory_locked(), logged_to(self._joint.log_path), self._signals as signals:
             self._restore_checkpoint()
             if self.progress() >= 1.0:
                 logging.info("%s: training is finished, after %d iterations and %d environment steps. To go on, raise "
@@ -229,6 +228,8 @@ class Trainer(abc.ABC):
                     with profiling.scope("checkpoint"):
                         self._save_checkpoint(told=wishes.checkpoint or wishes.leave > 0)
                     next_checkpoint = self._next_checkpoint_progress()
+                    if self._joint.is_alone and signals.leaving:  # since then: there is nothing more to save
+                        wishes = wishes._replace(leave=signals.leave_code)
                 if wishes.leave:
                     raise LeaveRequested(wishes.leave)
 
@@ -384,7 +385,8 @@ class Trainer(abc.ABC):
                          "those before are kept")
         try:
             save = self._checkpointer.save if failing else functools.partial(self._joint.save, self._checkpointer)
-            path = save(self._progress.iterations)
+            with self._signals.saving():
+                path = save(self._progress.iterations)
         except CheckpointError as error:
             # A full disk may be emptied while training goes on, and the checkpoints before are intact.
             logging.warning("no checkpoint was written at iteration %d: %s", self._progress.iterations, error)

@@ -117,7 +117,7 @@ class CommandServer:
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def start(self, module: str, *arguments, cwd=None, stdout=None, **environment) -> Command:
+    def start(self, module: str, *arguments, cwd=None, stdout=None, stderr=None, **environment) -> Command:
         """Start ``python -m alf.bin.<module>`` with the arguments.
 
         Args:
@@ -125,11 +125,12 @@ class CommandServer:
             arguments: of the command line.
             cwd: working directory.
             stdout: path of the standard output, e.g. a named pipe.
+            stderr: the same of the standard error.
             environment: variables to set.
         """
         self._num_commands += 1
         out, err = (str(self._folder / f"{self._num_commands}.{end}") for end in ("out", "err"))
-        out = stdout or out
+        out, err = stdout or out, str(stderr or err)
         pid = self.request(op="start", module=f"alf.bin.{module}", arguments=[str(a) for a in arguments],
                            cwd=str(cwd or self._folder), stdout=str(out), stderr=err, environment=environment)
         self._sessions.append(pid)

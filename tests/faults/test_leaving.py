@@ -6,10 +6,18 @@ import pty
 import signal
 import time
 
+import pytest
 from command_line import checkpoints, records
 
 TINY = pathlib.Path(__file__).parents[1] / "bin" / "tiny_conf.py"
 CONFS = pathlib.Path(__file__).parent / "confs"
+
+
+def params(*settings):
+    """Return the arguments that set values of the trainer."""
+    return [word for setting in settings for word in ("--conf_param", f"TrainerConfig.{setting}")]
+
+
 SLOW_ITERATION = ["--conf_param", "TrainerConfig.num_updates_per_train_iter=100000000"]
 
 
@@ -46,6 +54,32 @@ def test_iteration_that_does_not_end_is_given_up_after_sigterm(commands, tmp_pat
     assert checkpoints(tmp_path) == [2, 4, 6]
 
 
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_evaluation_in_this_process_is_given_up_and_the_iteration_before_it_saved(commands, tmp_path, number, code):
+    command = commands.start("train", "--conf", TINY, "--root_dir", tmp_path, *params(
+        "evaluate=True", "async_eval=False", "eval_interval=1", "num_eval_episodes=100000000", "num_checkpoints=1",
+        "leave_within_seconds=60.0"))
+    command.wait_for((tmp_path / "operative_configs.txt").exists)
+    time.sleep(0.5)
+    command.send_signal(number)
+    assert command.wait(30) == code, command.stderr
+    for words in ("evaluation at step 1: given up", "saved iteration 1: "):
+        assert words in command.stderr, command.stderr
+    assert checkpoints(tmp_path) == [1]
+
+
+def test_checkpoint_that_takes_longer_than_the_grace_is_finished(commands, tmp_path):
+    command = commands.start("train", "--conf", CONFS / "slow_save_conf.py", "--root_dir", tmp_path,
+                             *params("leave_within_seconds=0.2"))
+    folder = tmp_path / "train" / "algorithm"
+    command.wait_for(lambda: list(folder.glob(".tmp-ckpt-*")))
+    command.send_signal(signal.SIGTERM)
+    assert command.wait(30) == 143, command.stderr
+    assert "Finishing the checkpoint that is being saved; once more to leave at once." in command.stderr
+    assert "leaving without saving" not in command.stderr
+    assert checkpoints(tmp_path) == [1] and not list(folder.glob(".tmp-*"))
+
+
 def test_second_sigterm_leaves_at_once(commands, tmp_path):
     command = commands.start("train", "--conf", TINY, "--root_dir", tmp_path, *SLOW_ITERATION)
     command.wait_for((tmp_path / "run.json").exists)
@@ -74,3 +108,18 @@ def test_training_goes_on_when_its_terminal_is_closed(commands, tmp_path):
     assert command.wait(20) == 143
     assert "Traceback" not in command.stderr
     assert "saved iteration" in (tmp_path / "train.log").read_text()
+
+
+def test_training_goes_on_when_nobody_reads_its_errors(commands, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    command = commands.start("train", "--conf", TINY, "--root_dir", tmp_path / "run", *params(
+        "num_iterations=10000000", "num_checkpoints=10000000"), stderr=tmp_path / "pipe")
+    command.wait_for_checkpoint(tmp_path / "run")
+    os.close(reader)
+    command.send_signal(signal.SIGUSR2)  # what is saved now is told
+    last = checkpoints(tmp_path / "run")[-1]
+    command.wait_for_checkpoint(tmp_path / "run", last + 5)
+    command.send_signal(signal.SIGTERM)
+    assert command.wait(20) == 143
+    assert "saved iteration" in (tmp_path / "run" / "train.log").read_text()

@@ -148,13 +148,13 @@ def run(main: Callable[[List[str]], None]) -> None:
         if len(argv) > 1:
             counts = [f"--{name}={argv[1]}" for name in FLAGS if isinstance(FLAGS[name], _OptionalCount)]
             meant = f" Did you mean {' or '.join(counts)}?" if counts and argv[1].isdecimal() else ""
-            _fail(f"unknown argument {argv[1]!r}.{meant} See: python -m {_module_name()} --help", 2)
+            fail(f"unknown argument {argv[1]!r}.{meant} See: python -m {_module_name()} --help", 2)
         try:
             from alf.trainers._run_log import start_console
             start_console(FLAGS.verbosity if FLAGS["verbosity"].present else 0)
             main(argv)
         except KeyboardInterrupt:
-            _fail("interrupted", 130)
+            fail("interrupted", 130)
         except BrokenPipeError:
             from alf.trainers._progress_view import discard_output
             discard_output(sys.stdout)
@@ -185,7 +185,7 @@ def _fail_by(error: Exception) -> None:
     if FLAGS.verbosity > 0:
         import traceback
         traceback.print_exception(error)
-    _fail(told(error), exit_code(error))
+    fail(told(error), exit_code(error))
 
 
 def _parse_flags(argv):
@@ -194,7 +194,7 @@ def _parse_flags(argv):
     except SystemExit:  # of --help; absl ends with 1
         sys.exit(0)
     except flags.Error as error:
-        _fail(f"{error}\nSee: python -m {_module_name()} --help", 2)
+        fail(f"{error}\nSee: python -m {_module_name()} --help", 2)
 
 
 def _module_name() -> str:
@@ -202,6 +202,7 @@ def _module_name() -> str:
     return spec.name if spec is not None else os.path.basename(sys.argv[0])
 
 
-def _fail(text: str, code: int) -> None:
+def fail(text: str, code: int) -> None:
+    """Tell an error, and end with this exit code."""
     print(f"error: {text}", file=sys.stderr, flush=True)
     sys.exit(code)

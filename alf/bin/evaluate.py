@@ -53,10 +53,13 @@ def main(_) -> None:
                      for episode in result.episodes],
     }
     path = FLAGS.output_file or os.path.join(root_dir, f"evaluation-{result.checkpoint_step}.json")
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(report, file, indent=2)
     print(f"checkpoint {result.checkpoint_step}: mean return {report['mean_return']}, standard deviation "
           f"{report['std_return']}, mean length {report['mean_length']:.1f}, {len(returns)} episodes")
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(report, file, indent=2)
+    except OSError as error:
+        _command.fail(f"{path}: cannot be written: {error}. Pass another --output_file.", 1)
     print(f"episodes: {path}")
 
 

@@ -33,7 +33,7 @@ def begin_sweep(root_dir: str, space: SearchSpace, conf_file: str, conf_params: 
         conf_file: path of the conf.
         conf_params: ``name=expression`` strings of the command line.
     Raises:
-        RunDirectoryError: if the directory holds another sweep or a training.
+        RunDirectoryError: if the directory holds another sweep or a training, or cannot be written.
     """
     path = pathlib.Path(root_dir, _SEARCH_FILE)
     text = pathlib.Path(conf_file).read_text(encoding="utf-8", errors="replace")
@@ -43,7 +43,11 @@ def begin_sweep(root_dir: str, space: SearchSpace, conf_file: str, conf_params: 
         if pathlib.Path(root_dir, "run.json").exists():
             raise RunDirectoryError(f"--root_dir {root_dir}: expected an empty directory or a sweep, got the run of a "
                                     "training. Choose another --root_dir.")
-        _write(path, {"begun": time.strftime("%Y-%m-%d %H:%M:%S"), **now, "conf_text": text})
+        try:
+            _write(path, {"begun": time.strftime("%Y-%m-%d %H:%M:%S"), **now, "conf_text": text})
+        except OSError as error:
+            raise RunDirectoryError(f"{path}: a sweep cannot begin where nothing can be written: {error}. Free disk "
+                                    "space, or choose another --root_dir.") from None
         return
     begun = _read(path)
     if begun is None:

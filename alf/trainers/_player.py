@@ -4,13 +4,14 @@ import contextlib
 import os
 import sys
 import time
-from typing import Any, List, NamedTuple, Optional, Union
+from typing import Any, Iterator, List, NamedTuple, Optional, Union
 
 import numpy as np
 import torch
 from absl import logging
 
 from alf.trainers._episodes import Episode, run_episodes
+from alf.trainers._run_directory import RunDirectoryError
 from alf.utils.checkpoint_utils import Checkpointer, CheckpointError
 
 
@@ -166,7 +167,8 @@ class _Recorder:
         self._selective_mode = selective_mode
         from alf.utils.video_recorder import VideoWriter  # PyAV, which only recording needs
         fps = (getattr(env, "metadata", None) or {}).get("render_fps", 30)
-        self._writer = VideoWriter(path, fps=fps)
+        with _told_if_not_written(path):
+            self._writer = VideoWriter(path, fps=fps)
         self._frames: List[np.ndarray] = []
         self._return: Any = 0.0
         self._kept: dict = {}
@@ -181,8 +183,7 @@ class _Recorder:
             self._num_ended += 1
             logging.info("recording %s: episode %d of %d has ended", self._path, self._num_ended, self._num_episodes)
         if not self._selective_mode:
-            for one in frames:
-                self._writer.write(one)
+            self._write(frames)
             return
         if bool(time_step.is_first()[0]):
             self._frames, self._return = [], 0.0
@@ -197,11 +198,30 @@ class _Recorder:
         """Finish the video."""
         for kind in ("worst", "best"):
             if kind in self._kept:
-                for frame in self._kept[kind][1]:
-                    self._writer.write(frame)
-        self._writer.close()
+                self._write(self._kept[kind][1])
+        with _told_if_not_written(self._path):
+            self._writer.close()
         if self._writer.num_frames:
             logging.info("recorded %s", self._path)
+
+    def _write(self, frames: List[np.ndarray]) -> None:
+        with _told_if_not_written(self._path):
+            for frame in frames:
+                self._writer.write(frame)
+
+
+@contextlib.contextmanager
+def _told_if_not_written(path: str) -> Iterator[None]:
+    """Context in which a video is written.
+
+    Raises:
+        RunDirectoryError: if the disk does not take it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunDirectoryError(f"{path}: the video cannot be written: {error}. Free disk space, or choose another "
+                                "file.") from None
 
 
 def _frame(env) -> np.ndarray:

@@ -118,18 +118,34 @@ def locked(root_dir: str) -> Iterator[None]:
                 file.seek(0)
                 raise RunDirectoryError(f"--root_dir {root_dir}: a trainer or a sweep is at work there already: "
                                         f"{file.read().strip()}. End it first, or choose another --root_dir.") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {_now()}\n")
-        file.flush()
+        try:
+            file.truncate(0)
+            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}, since {_now()}\n".encode())
+        except OSError as error:  # the lock holds all the same
+            logging.warning("%s cannot be written: %s", path, error)
         yield
 
 
 def write_run(root_dir: str, conf_file: str, seed: int) -> None:
     """Write the conf that runs again, command line, versions, git revision and diff, and seed.
 
-    Files: ``alf_config.py`` with ``config_files/``, ``run.json``, and ``<name>.diff`` of code that was changed.
+    Files: ``alf_config.py`` with ``config_files/``, ``run.json``, and ``<name>.diff`` of code that was changed. If the
+    disk does not take them, that is told where a run goes on, which has those of its earlier starts.
+
+    Raises:
+        RunDirectoryError: if the disk does not take those of a run that begins.
     """
-    path = pathlib.Path(root_dir)
+    try:
+        _write_run(pathlib.Path(root_dir), conf_file, seed)
+    except OSError as error:
+        if not os.path.exists(os.path.join(root_dir, _RUN_FILE)):
+            raise RunDirectoryError(f"--root_dir {root_dir}: a run cannot begin where nothing can be written: {error}. "
+                                    "Free disk space, or choose another --root_dir.") from None
+        logging.warning("the record of this start cannot be written in %s: %s", root_dir, error)
+
+
+def _write_run(path: pathlib.Path, conf_file: str, seed: int) -> None:
+    root_dir = str(path)
     config_util.save_config(str(path / "alf_config.py"))
     earlier = read_run(root_dir)
     from_copy = earlier is not None and _is_inside(conf_file, root_dir)

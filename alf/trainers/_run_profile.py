@@ -117,8 +117,12 @@ class RunProfile:
         text = "\n".join([told_profile(self.result), *self._remarks(),
                           told_bottleneck(self.result, self._config, self._algorithm, self._num_environments)])
         if self._directory is not None:
-            text += f"\nwritten to {self._directory}; open trace.json in https://ui.perfetto.dev or chrome://tracing"
-            self._write(text)
+            written = f"\nwritten to {self._directory}; open trace.json in https://ui.perfetto.dev or chrome://tracing"
+            try:
+                self._write(text + written)
+                text += written
+            except OSError as error:
+                text += f"\nit could not be written to {self._directory}: {error}"
         self._tell(text)
 
     def _remarks(self) -> List[str]:

@@ -272,6 +272,8 @@ class Trainer(abc.ABC):
             return
         if self._progress.iterations:
             self._earlier_configs = _run_directory.read_configs(config.root_dir)
+        if config.conf_file:
+            _run_directory.write_run(config.root_dir, config.conf_file, config.random_seed)
         summary.enable_summary()
         # What an earlier process wrote after the checkpoint, or without one, is dropped.
         self._writer = summary.create_summary_writer(
@@ -279,8 +281,6 @@ class Trainer(abc.ABC):
             flush_secs=config.summaries_flush_secs,
             max_queue=config.summary_max_queue,
             purge_step=self._progress.global_counter)
-        if config.conf_file:
-            _run_directory.write_run(config.root_dir, config.conf_file, config.random_seed)
         if config.evaluate:
             self._evaluator = self._create_evaluator()
         self._view.start()
@@ -312,8 +312,11 @@ class Trainer(abc.ABC):
         finally:
             profile.disable()
             path = os.path.join(self._train_dir, "train.prof")
-            profile.dump_stats(path)
-            logging.info("profile: %s; to read it: python -m pstats", path)
+            try:
+                profile.dump_stats(path)
+                logging.info("profile: %s; to read it: python -m pstats", path)
+            except OSError as error:
+                logging.warning("%s cannot be written: %s", path, error)
 
     def _publish_progress(self) -> None:
         progress.update_all_progresses({

@@ -92,16 +92,76 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+def fill(folder):
+    """Leave no room on a disk, not for a byte."""
+    with open(folder / "filler", "wb", buffering=0) as filler:
+        with contextlib.suppress(OSError):
+            while True:
+                filler.write(bytes(4096))
+
+
+def test_a_run_does_not_begin_on_a_full_disk(commands, small_disk, tmp_path):
+    search = tmp_path / "search.json"
+    search.write_text('{"max_worker_num": 1, "parameters": {"PPOLoss.gamma": [0.9]}}')
+    fill(small_disk)
+    for command, words in ((("train", ), "a run cannot begin where nothing can be written"),
+                           (("grid_search", "--search_config", search), "a sweep cannot begin where nothing can be ")):
+        done = commands.run(*command, "--conf", CONF, "--root_dir", small_disk / command[0])
+        assert done.code == 2, done.stderr
+        assert words in done.stderr and "No space left on device" in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_run_goes_on_and_is_shown_on_a_full_disk(commands, small_disk):
+    assert commands.run("train", "--conf", CONF, "--root_dir", small_disk / "run").code == 0
+    fill(small_disk)
+    again = commands.run("train", "--conf", CONF, "--root_dir", small_disk / "run", "--conf_param",
+                         "TrainerConfig.num_iterations=8")
+    assert again.code == 0, again.stderr
+    assert "resumed from iteration 6 of " in again.stderr
+    assert "the record of this start cannot be written" in again.stderr
+    assert "Traceback" not in again.stderr and "Logging error" not in again.stderr
+    done = commands.run("evaluate", "--root_dir", small_disk / "run", "--num_episodes", 2)
+    assert done.code == 1
+    assert "mean return" in done.stdout and "evaluation-6.json: cannot be written" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    done = commands.run("play", "--root_dir", small_disk / "run", "--num_episodes", 1, "--record_file",
+                        small_disk / "episode.mp4")
+    assert done.code == 2, done.stderr
+    assert "episode.mp4: the video cannot be written: " in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_a_profile_that_cannot_be_written_does_not_change_how_training_ends(commands, small_disk):
+    command = commands.start("train", "--conf", CONF, "--root_dir", small_disk / "run", "--conf_param",
+                             "TrainerConfig.num_iterations=10000000", "--conf_param", "TrainerConfig.profiling=True")
+    command.wait_for((small_disk / "run" / "operative_configs.txt").exists)
+    fill(small_disk)
+    command.send_signal(signal.SIGTERM)
+    assert command.wait(30) == 143, command.stderr
+    assert "train.prof cannot be written" in command.stderr and "Traceback" not in command.stderr
+
+
+@pytest.fixture
+def read_only_disk(small_disk):
+    """Return a directory on a disk that cannot be written."""
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    return small_disk
+
+
+def test_read_only_directory_is_told(commands, read_only_disk):
+    done = commands.run("train", "--conf", CONF, "--root_dir", read_only_disk / "run")
+    assert done.code == 2, done.stderr
+    assert "expected a directory that can be written, got: " in done.stderr and "Read-only file system" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_disk_that_is_full_for_everything(commands, small_disk):
     command = commands.start("train", "--conf", CONF, "--root_dir", small_disk / "run", "--conf_param",
                              "TrainerConfig.num_iterations=10000000", "--conf_param",
                              "TrainerConfig.num_checkpoints=10000000", "--conf_param",
                              "TrainerConfig.num_checkpoints_to_keep=3")
     command.wait_for_checkpoint(small_disk / "run", 3)
-    with open(small_disk / "filler", "wb", buffering=0) as filler:
-        with contextlib.suppress(OSError):
-            while True:
-                filler.write(bytes(4096))
+    fill(small_disk)
     command.wait_for(lambda: command.stderr.count("no checkpoint was written at iteration ") > 3)
     # They are written less often than such small checkpoints.
     command.wait_for(lambda: "Summaries cannot be written" in command.stderr)

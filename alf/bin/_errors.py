@@ -5,6 +5,7 @@ import sysconfig
 import traceback
 
 from alf._config._errors import ConfigError
+from alf.environments.fast_parallel_environment import is_of_environment
 from alf.trainers._joint_training import LOST_EXIT_CODE
 from alf.trainers._run_directory import RunDirectoryError
 from alf.utils.checkpoint_utils import CheckpointError
@@ -24,6 +25,8 @@ def is_mistake(error: Exception, while_preparing: bool) -> bool:
         while_preparing: it was raised while conf, environments and algorithm were made. There, what we raise on purpose
             and what the user's own code raises is such a mistake; what fails in the depths of our code is ours.
     """
+    if is_of_environment(error) and not while_preparing:
+        return False
     if isinstance(error, (ConfigError, RunDirectoryError, CheckpointError, FileNotFoundError, LostProcessError)):
         return True
     # What is stored is known at the first step, so these come late.

@@ -14,8 +14,14 @@ from alf.device_ctx import get_default_device
 from alf.environments._non_finite import NonFinitePolicy
 from alf.environments._pool import _backend, _placement
 from alf.environments._pool._action_writer import ActionWriter
+from alf.environments._pool._closing import close_env
 from alf.environments._pool._disturbance import Surroundings
-from alf.environments._pool._errors import TooManyResetsError, WorkerDiedError  # noqa: F401  (public here)
+from alf.environments._pool._errors import (  # noqa: F401  (public here)
+    TooManyResetsError,
+    WorkerDiedError,
+    is_of_environment,
+    reported,
+)
 from alf.environments._pool._host import Share
 from alf.environments._pool._latency import LatencyWatch
 from alf.environments._pool._local_share import LocalShare
@@ -146,7 +152,8 @@ class FastParallelEnvironment(AlfEnvironment):
         self._backend = _backend.resolve(backend)
 
         surroundings = Surroundings()
-        probe, step_seconds = self._probe(measure=num_workers is None and self._num_envs > 1)
+        with reported(0, "construct"):
+            probe, step_seconds = self._probe(measure=num_workers is None and self._num_envs > 1)
         changed = surroundings.restore()
         if changed:
             logger.warning(
@@ -245,7 +252,7 @@ class FastParallelEnvironment(AlfEnvironment):
         if not measure or construction_seconds > _CHEAP_CONSTRUCTION_SECONDS:
             return env, None
         step_seconds = _placement.measure_step_seconds(env)
-        env.close()  # measuring has used its random numbers; the one that serves is made anew
+        close_env(env, "environment 0")  # measuring has used its random numbers; the one that serves is made anew
         return None, step_seconds
 
     def _place(
@@ -294,7 +301,7 @@ class FastParallelEnvironment(AlfEnvironment):
                     resets_non_finite=self._non_finite.resets,
                 )
             elif probe is not None:
-                probe.close()
+                close_env(probe, "environment 0")
         except BaseException:
             self.close()
             raise

@@ -16,6 +16,7 @@ import torch
 import alf.nest as nest
 import alf.progress as progress
 from alf.device_ctx import set_default_device
+from alf.environments._pool._closing import close_env
 from alf.environments._pool._errors import Failure, WorkerDiedError, exit_reason
 from alf.environments._pool._processes import SLICE_SECONDS
 from alf.environments._pool._segment import Specs
@@ -338,7 +339,7 @@ def process_call(conn: Any, env: Any, flatten: bool, action_spec: Any) -> None:
         except EOFError:
             request = "close"
         if request == "close":
-            env.close()
+            close_env(env, "the environment")
             return
         try:
             if request == "step":

@@ -11,6 +11,8 @@ import torch
 import alf.nest as nest
 from alf.data_structures import TimeStep
 from alf.environments._non_finite import FiniteCheck
+from alf.environments._pool._closing import close_env
+from alf.environments._pool._errors import attributed
 from alf.environments.alf_environment import AlfEnvironment
 
 
@@ -27,6 +29,8 @@ class ThreadEnvironment(AlfEnvironment):
     def __init__(self, env_constructor: Callable):
         self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="environment")
         self._is_closed = False
+        self._env: Any = None
+        self._num_steps = 0
         try:
             self._env = self._run(env_constructor)
             self._specs = self._run(
@@ -46,7 +50,14 @@ class ThreadEnvironment(AlfEnvironment):
         self._speaks_numpy = not self._env.is_tensor_based
 
     def _run(self, function: Callable, *args: Any) -> Any:
-        return self._executor.submit(function, *args).result()
+        try:
+            return self._executor.submit(function, *args).result()
+        except BaseException as error:
+            phase = "construct" if self._env is None else getattr(function, "__name__", "call")
+            failure = attributed(error, 0, phase, self._num_steps, "a thread of the main process")
+            if failure is not error:
+                raise failure from failure.__cause__
+            raise
 
     @property
     def is_tensor_based(self) -> bool:
@@ -93,7 +104,9 @@ class ThreadEnvironment(AlfEnvironment):
         return self._to_batch(self._run(self._env.reset))
 
     def _step(self, action: Any) -> TimeStep:
-        return self._to_batch(self._run(self._env.step, nest.map_structure(self._to_env_action, action)))
+        time_step = self._run(self._env.step, nest.map_structure(self._to_env_action, action))
+        self._num_steps += 1
+        return self._to_batch(time_step)
 
     def _to_env_action(self, leaf: Any) -> Any:
         leaf = leaf.detach() if isinstance(leaf, torch.Tensor) else torch.as_tensor(leaf)
@@ -132,6 +145,6 @@ class ThreadEnvironment(AlfEnvironment):
             return
         self._is_closed = True
         try:
-            self._run(self._env.close)
+            self._run(close_env, self._env, "the environment")
         finally:
             self._executor.shutdown(wait=True)

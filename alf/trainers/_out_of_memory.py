@@ -5,19 +5,22 @@ from typing import Optional
 import torch
 
 from alf.algorithms.config import TrainerConfig
+from alf.environments.fast_parallel_environment import is_of_environment
 
 # PyTorch has no class of its own for main memory.
 _WORDS_OF_MAIN_MEMORY = ("can't allocate memory", "not enough memory")
 
 
 def advice(error: BaseException, config: TrainerConfig, num_envs: int) -> Optional[str]:
-    """Return what to change after an error, or None if it does not say that memory ran out.
+    """Return what to change after an error, or None if it does not say that memory ran out for training.
 
     Args:
         error: what ended training.
         config: of the run.
         num_envs: number of training environments.
     """
+    if is_of_environment(error):
+        return None
     on_gpu = isinstance(error, torch.OutOfMemoryError)
     if not on_gpu and not isinstance(error, MemoryError) and not any(w in str(error) for w in _WORDS_OF_MAIN_MEMORY):
         return None

@@ -15,7 +15,6 @@ from absl import logging
 from alf import progress, summary
 from alf.algorithms.config import TrainerConfig
 from alf.config_helpers import get_data_transformer, get_env, random_seed, share_of_process
-from alf.environments.fast_parallel_environment import TooManyResetsError, WorkerDiedError
 from alf.trainers import _disk_space, _out_of_memory, _run_directory, _unroll_process
 from alf.trainers._joint_training import JointTraining, Wishes
 from alf.trainers._output_summaries import summarize_outputs
@@ -29,6 +28,7 @@ from alf.trainers._signals import LeaveRequested, Signals
 from alf.trainers.evaluator import Evaluator, SyncEvaluator, create_eval_environment
 from alf.utils import common, profiling
 from alf.utils.checkpoint_utils import Checkpointer, CheckpointError, Snapshot
+from alf.utils.distributed import LostProcessError
 from alf.utils.finite import check_parameters
 from alf.utils.summary_utils import record_time
 
@@ -77,6 +77,7 @@ class Trainer(abc.ABC):
         self._profile: Optional[RunProfile] = None
         self._signals = Signals(self._joint.log_path, config.leave_within_seconds)
         self._checkpointed_at = time.monotonic()
+        self._saved_iterations = 0  # of the newest checkpoint
         self._has_whole_checkpoint = True  # no process that trains along has lost its part of what was loaded
         self._num_checkpoint_failures = 0  # since the last one that was saved
         self._snapshots: Dict[int, Snapshot] = {}  # of what is being evaluated, by global counter
@@ -146,6 +147,7 @@ class Trainer(abc.ABC):
 
         Raises:
             LeaveRequested: after saving, if a signal asked to leave.
+            Exception: what ended training otherwise, after saving, unless parameters are not finite.
             RunDirectoryError: if another trainer is at work in the directory, or it cannot be written.
             CheckpointError: if the newest checkpoint does not fit, or all are damaged.
         """
@@ -165,16 +167,19 @@ class Trainer(abc.ABC):
                 with self._profiled():
                     self._loop(signals)
                 finished = True
-            except (TooManyResetsError, WorkerDiedError):
-                # The environments are of no more use, and what was learned up to then is.
-                self._save_checkpoint(told=True, failing=True)
+            except (LeaveRequested, KeyboardInterrupt):
                 raise
-            except (MemoryError, RuntimeError) as error:
-                advice = _out_of_memory.advice(error, self._config, get_env().batch_size)
-                if advice is not None:
-                    error.add_note(advice)
-                    self._save_checkpoint(told=True, failing=True)
+            except Exception as error:
+                if isinstance(error, (MemoryError, RuntimeError)):
+                    advice = _out_of_memory.advice(error, self._config, get_env().batch_size)
+                    if advice is not None:
+                        error.add_note(advice)
+                self._save_after(error)
                 raise
+            except BaseException as error:  # SystemExit of something that has no say in how this process ends
+                self._save_after(error)
+                raise RuntimeError(f"Training was ended by {type(error).__name__}, which something in the environments "
+                                   "or the algorithm raised; see above where.") from error
             finally:
                 self._end(finished)
 
@@ -354,6 +359,7 @@ class Trainer(abc.ABC):
             logging.info("resumed from iteration %d of %s: %d environment steps, %s of training",
                          self._progress.iterations, self._config.root_dir, self._progress.env_steps,
                          told_duration(self._progress.seconds))
+        self._saved_iterations = self._progress.iterations
         summary.set_global_counter(self._progress.global_counter)
         best_score = self._checkpointer.best_score()
         self._best_score = -math.inf if best_score is None else best_score
@@ -365,9 +371,24 @@ class Trainer(abc.ABC):
             if score > self._best_score:
                 self._best_score = score
                 try:
-                    self._checkpointer.save_best(snapshot, score)
+                    with self._signals.saving():
+                        self._checkpointer.save_best(snapshot, score)
                 except CheckpointError as error:
                     logging.warning("the best policy so far, of iteration %d, was not saved: %s", snapshot.step, error)
+
+    def _save_after(self, error: BaseException) -> None:
+        """Save what was learned since the last checkpoint before ``error`` ends training; a failure is told.
+
+        Nothing is saved where nothing has been learned since, where the disk has refused it often enough, and where
+        another process is gone: without its part, a checkpoint would be worth less than the one before.
+        """
+        is_refused = self._num_checkpoint_failures == self._config.max_checkpoint_failures
+        if self._progress.iterations == self._saved_iterations or is_refused or isinstance(error, LostProcessError):
+            return
+        try:
+            self._save_checkpoint(told=True, failing=True)
+        except Exception as failure:
+            logging.warning("what was learned since iteration %d is not saved: %s", self._saved_iterations, failure)
 
     def _save_checkpoint(self, told: bool = False, failing: bool = False) -> None:
         """Save a checkpoint; a failure is told, and training goes on.
@@ -400,6 +421,7 @@ class Trainer(abc.ABC):
                     "TrainerConfig.max_checkpoint_failures allows: training ends. Those before are kept.") from error
             return
         self._num_checkpoint_failures = 0
+        self._saved_iterations = self._progress.iterations
         if told and self._joint.is_first:
             logging.info("saved iteration %d: %s", self._progress.iterations, path)
 

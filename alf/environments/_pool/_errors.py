@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import signal
 import traceback
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 import cloudpickle
 
@@ -16,7 +17,8 @@ _MAX_BYTES = 32 * 1024
 
 
 class WorkerError(RuntimeError):
-    """An environment raised an exception whose class does not exist in this process."""
+    """An environment raised what cannot be raised here as it is: its class does not exist in this process, it would end
+    the program (``SystemExit``), or its text is too long or missing."""
 
 
 class WorkerDiedError(RuntimeError):
@@ -65,7 +67,8 @@ class Failure(NamedTuple):
             text = text[: _MAX_BYTES // 2] + "\n[...]\n" + text[-_MAX_BYTES // 2 :]
         name = f"{type(error).__module__}.{type(error).__qualname__}"
         blames_caller = getattr(error, "blames_caller", False)
-        return cls(env_index, phase, step_count, name, str(error)[:_MAX_BYTES], text, _pickled(error), blames_caller)
+        message = text_of(error)[:_MAX_BYTES]
+        return cls(env_index, phase, step_count, name, message, text, _pickled(error), blames_caller)
 
     def to_exception(self, where: str) -> Exception:
         """Return the exception to raise in the main process: of its own class where that can be imported.
@@ -82,9 +85,82 @@ class Failure(NamedTuple):
         # A worker that exits is no reason for the main process to do so.
         if not isinstance(error, Exception):
             error = WorkerError(f"{self.class_name}: {self.message}")
-        error.add_note(describe(self.env_index, self.phase, self.step_count, where))
+        _attribute(error, self.env_index, self.phase, self.step_count, where)
         error.__cause__ = RemoteTraceback(self.traceback)
         return error
+
+
+def attributed(error: BaseException, env_index: int, phase: str, step_count: int, where: str) -> BaseException:
+    """Return what to raise for what an environment raised in this process; call it while the error is being handled.
+
+    That is ``error`` itself with a note that names the environment or, where it cannot be raised here as it is, what a
+    worker would have sent. What a signal raised in the middle of an environment stays as it is.
+
+    Args:
+        error: what was raised.
+        env_index: of the environment; -1 where no single one is to blame.
+        phase: as in :class:`Failure`.
+        step_count: steps made before.
+        where: the thread or process, in words.
+    """
+    if is_of_signal(error):
+        return error
+    if _needs_report(error):
+        return Failure.of(error, env_index, phase, step_count).to_exception(where)
+    _attribute(error, env_index, phase, step_count, where)
+    return error
+
+
+@contextlib.contextmanager
+def reported(env_index: int, phase: str) -> Iterator[None]:
+    """Context in which the main process calls an environment: what cannot be raised there as it is, is reported.
+
+    Args:
+        env_index: of the environment.
+        phase: as in :class:`Failure`.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if is_of_signal(error) or not _needs_report(error):
+            raise
+        failure = Failure.of(error, env_index, phase, 0).to_exception("the main process")
+        raise failure from failure.__cause__
+
+
+def is_of_environment(error: BaseException) -> bool:
+    """Return whether an environment has raised ``error`` in a step, a reset or a call."""
+    return getattr(error, "is_of_environment", False)
+
+
+def text_of(error: BaseException) -> str:
+    """Return ``str(error)``, whatever its class does in that."""
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"(its text is not known: str() of it raises {type(failure).__name__})"
+
+
+def is_of_signal(error: BaseException) -> bool:
+    """Return whether a signal asked this process to end, wherever it was."""
+    return isinstance(error, KeyboardInterrupt) or (
+        not isinstance(error, Exception) and getattr(error, "blames_caller", False)
+    )
+
+
+def _needs_report(error: BaseException) -> bool:
+    """Return whether ``error`` would end the program, has too long a text or none."""
+    if not isinstance(error, Exception):
+        return True
+    try:
+        return len(str(error)) > _MAX_BYTES
+    except Exception:
+        return True
+
+
+def _attribute(error: BaseException, env_index: int, phase: str, step_count: int, where: str) -> None:
+    error.is_of_environment = True
+    error.add_note(describe(env_index, phase, step_count, where))
 
 
 def describe(env_index: int, phase: str, step_count: int, where: str) -> str:
@@ -94,6 +170,8 @@ def describe(env_index: int, phase: str, step_count: int, where: str) -> str:
 
 
 def _pickled(error: BaseException) -> bytes | None:
+    if _needs_report(error):
+        return None
     try:
         data = cloudpickle.dumps(error)
         pickle.loads(data)  # many exception classes can be written but not read again

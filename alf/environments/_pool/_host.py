@@ -9,7 +9,7 @@ import numpy as np
 
 import alf.nest as nest
 from alf.environments._pool import _backend
-from alf.environments._pool._errors import NonFiniteStepError, describe
+from alf.environments._pool._errors import NonFiniteStepError, attributed
 from alf.environments._pool._latency import LatencySampler
 from alf.environments._pool._segment import Specs, Views
 from alf.environments._pool._twin import UNWRITTEN
@@ -187,10 +187,10 @@ class Host:
         """Return the first environment of ``part`` that has not written time step ``ring_row``, or -1."""
         return first_unwritten(self._views, self._shares[part], ring_row, self._per_env)
 
-    def annotate(self, error: BaseException, part: int, ring_row: int, phase: str) -> None:
-        """Add to ``error``, raised in this process, the note that names the environment."""
+    def attributed(self, error: BaseException, part: int, ring_row: int, phase: str) -> BaseException:
+        """Return what to raise for ``error``, raised in this process, which is not a worker."""
         index = getattr(error, "env_index", self.unfinished(part, ring_row))
-        error.add_note(describe(index, phase, self.step_count, "the main process"))
+        return attributed(error, index, phase, self.step_count, "the main process")
 
     def _non_finite_action(self, leaf: int, row: int, offset: int) -> NonFiniteStepError:
         path = leaf_path("action", self._specs.action, leaf)

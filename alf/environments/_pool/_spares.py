@@ -12,6 +12,7 @@ import collections
 import concurrent.futures
 from typing import Any
 
+from alf.environments._pool._closing import close_env
 from alf.environments._rows import FIRST, LAST, Rows
 
 
@@ -53,7 +54,7 @@ class Spares:
         """Close the environments out of service."""
         self._executor.shutdown(wait=True, cancel_futures=True)
         for env, _, _ in self._queue:
-            env.close()
+            close_env(env, "a spare environment")
         self._queue.clear()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import inspect
 import os
@@ -20,6 +19,7 @@ import torch
 import alf.progress as progress
 from alf.device_ctx import set_default_device
 from alf.environments._pool import _backend
+from alf.environments._pool._closing import close_env, end_forked
 from alf.environments._pool._errors import Failure
 from alf.environments._pool._host import Host, Share
 from alf.environments._pool._output import print_into
@@ -164,6 +164,7 @@ class _Worker:
     def __init__(self, setup: WorkerSetup, connection: Any):
         self._setup = setup
         self._connection = connection
+        self._pid = os.getpid()
         control = setup.control.attach(64 * setup.num_workers)
         lines = control.array(Place.contiguous(0, (setup.num_workers, 64), "uint8"))
         self._signals = _backend.make_signals(setup.backend, lines, setup.events, setup.spin)
@@ -179,9 +180,11 @@ class _Worker:
     def _build(self, constructor: Callable, index: int) -> Any:
         try:
             env = build_env(constructor, index)
+            end_forked(self._pid)
             check_specs(self._setup.specs, env, index)
             return env
         except BaseException as error:
+            end_forked(self._pid)
             error.env_index = index
             raise
 
@@ -228,9 +231,11 @@ class _Worker:
             try:
                 run(each, ring_row)
             except BaseException as error:  # SystemExit too: a failing environment must not end the worker
+                end_forked(self._pid)
                 index = getattr(error, "env_index", self._host.unfinished(each, ring_row))
                 self._connection.send(Failure.of(error, index, phase, self._host.step_count))
                 return False
+        end_forked(self._pid)
         return True
 
     def _answer_call(self) -> None:
@@ -240,6 +245,7 @@ class _Worker:
             data = cloudpickle.dumps((True, answer))
         except BaseException as error:
             data = cloudpickle.dumps((False, Failure.of(error, index, f"call {name}", self._steps())))
+        end_forked(self._pid)
         self._connection.send_bytes(data)
 
     def _call(self, index: int, name: str, args: tuple, kwargs: dict) -> Any:
@@ -279,11 +285,11 @@ class _Worker:
         return 0 if self._host is None else self._host.step_count
 
     def _close(self) -> None:
-        with contextlib.ExitStack() as stack:  # each of them, whatever the others raise
-            if self._spares is not None:
-                stack.callback(self._spares.close)
-            for env in self._envs.values():
-                stack.callback(env.close)
+        for index, env in self._envs.items():
+            close_env(env, f"environment {index}")
+        if self._spares is not None:
+            self._spares.close()
+        end_forked(self._pid)
 
 
 def call_env(env: Any, name: str, args: tuple, kwargs: dict) -> Any:

@@ -1,14 +1,20 @@
 """TrainerConfig: every setting of a training run, in one validated record."""
 
 import dataclasses
+import math
+import numbers
+import typing
 from typing import Any, Callable, List, Optional, Union
 
 from absl import logging
 
-from alf.config_util import configurable
+from alf.config_util import configurable, get_inoperative_configs, get_operative_configs
 
 # The modes of torch.compile; "trace" runs what would be compiled as it is, to see where a difference comes from.
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "trace")
+
+_MAX_SEED = 2**31 - 1  # seeds of evaluation and of each environment are a little higher, and NumPy takes 32 bits
+_MAX_LEAVE_SECONDS = 1e6  # alarms of the system have a limit, too
 
 
 @configurable
@@ -125,15 +131,16 @@ class TrainerConfig:
     compile: Optional[str] = None  # compile updates: "default" or another of COMPILE_MODES; see docs/compile.md
 
     def __post_init__(self):
+        self._check_types()
         self._check_choice("ml_type", ("rl", "sl"))
         self._check_choice("non_finite", ("raise", "skip_update"))
         self._check_choice("compile", (None, *COMPILE_MODES))
         for name in ("num_iterations", "num_env_steps", "unroll_length", "num_checkpoints", "initial_collect_steps",
-                     "summaries_flush_secs", "num_eval_episodes", "rl_train_after_update_steps",
+                     "summaries_flush_secs", "rl_train_after_update_steps",
                      "ddp_paras_check_interval", "max_unroll_length", "unroll_step_interval", "leave_within_seconds"):
             self._check_at_least(name, 0)
         for name in ("summary_interval", "eval_interval", "num_updates_per_train_iter", "replay_buffer_length",
-                     "num_eval_environments", "metric_min_buffer_size", "unroll_queue_size",
+                     "num_eval_episodes", "num_eval_environments", "metric_min_buffer_size", "unroll_queue_size",
                      "unroll_parameter_update_period", "rl_train_every_update_steps", "summary_max_queue"):
             self._check_at_least(name, 1)
         for name in ("num_checkpoints_to_keep", "max_checkpoint_failures"):
@@ -142,13 +149,18 @@ class TrainerConfig:
         for name in ("num_evals", "num_summaries", "mini_batch_length", "mini_batch_size", "offline_buffer_length"):
             if getattr(self, name) is not None:
                 self._check_at_least(name, 1)
-        self._take_whole_numbers()
-        if self.replay_ratio is not None and not (_is_number(self.replay_ratio) and self.replay_ratio > 0):
+        if self.replay_ratio is not None and not self.replay_ratio > 0:
             self._refuse("replay_ratio", "None or a number > 0")
         self._check_at_least("priority_replay_eps", 0)
         for name in ("priority_replay_alpha", "priority_replay_beta"):
             if not callable(getattr(self, name)):
+                if not _is_finite(getattr(self, name)):
+                    self._refuse(name, "a number >= 0 or a scheduler")
                 self._check_at_least(name, 0, " or a scheduler")
+        if self.random_seed is not None and not 0 <= self.random_seed <= _MAX_SEED:
+            self._refuse("random_seed", f"None or a number from 0 to {_MAX_SEED}")
+        if self.leave_within_seconds > _MAX_LEAVE_SECONDS:
+            self._refuse("leave_within_seconds", f"a number from 0, for no limit, to {_MAX_LEAVE_SECONDS:g}")
         if not 0 <= self.epsilon_greedy <= 1:
             self._refuse("epsilon_greedy", "a number from 0 to 1")
         if self.ml_type == "rl":
@@ -208,28 +220,40 @@ class TrainerConfig:
         """Steps of a sequence sampled from a replay buffer: ``mini_batch_length``, by default ``unroll_length``."""
         return self.mini_batch_length or max(1, int(self.unroll_length))
 
+    def _check_types(self) -> None:
+        """Refuse what is no number of the kind that its annotation says; whole numbers become int."""
+        for field in dataclasses.fields(self):
+            kinds, value = typing.get_args(field.type) or (field.type, ), getattr(self, field.name)
+            if value is None and type(None) in kinds:
+                continue
+            if bool in kinds:
+                if not isinstance(value, bool):
+                    self._refuse(field.name, "True or False")
+            elif int in kinds:
+                if not _is_finite(value) or value != int(value) or abs(value) >= 2**63:
+                    self._refuse(field.name, "a whole number")
+                setattr(self, field.name, int(value))
+            elif float in kinds and not _is_finite(value):
+                self._refuse(field.name, "a finite number")
+
     def _refuse(self, name: str, expected: str):
-        raise ValueError(f"TrainerConfig.{name}: expected {expected}, got {getattr(self, name)!r}. Set it with "
+        value = getattr(self, name)
+        places = [f", set by {place}" for known, used, place in
+                  get_operative_configs(places=True) + get_inoperative_configs(places=True)
+                  if known.endswith(f"TrainerConfig.{name}") and used is value and place != "default"]
+        raise ValueError(f"TrainerConfig.{name}: expected {expected}, got {value!r}{''.join(places[:1])}. Set it with "
                          f"alf.config(\"TrainerConfig\", {name}=...).")
 
     def _check_at_least(self, name: str, least: int, otherwise: str = "") -> None:
-        value = getattr(self, name)
-        if not _is_number(value) or not value >= least:
+        if not getattr(self, name) >= least:
             self._refuse(name, f"a number >= {least}{otherwise}")
-
-    def _take_whole_numbers(self) -> None:
-        """Make ints of floats such as 1e6 where a number counts something."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type in (int, Optional[int]) and isinstance(value, float):
-                if not value.is_integer():
-                    self._refuse(field.name, "a whole number")
-                setattr(self, field.name, int(value))
 
     def _check_choice(self, name: str, choices) -> None:
         if getattr(self, name) not in choices:
             self._refuse(name, f"one of {list(choices)}")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_finite(value: Any) -> bool:
+    """Return whether ``value`` is a number, and neither NaN nor infinite."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and (isinstance(value, numbers.Integral) or math.isfinite(value))

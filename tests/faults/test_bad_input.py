@@ -146,3 +146,9 @@ def test_name_with_spaces_and_other_letters_and_a_narrow_terminal_without_colour
     shown = commands.run("play", "--root_dir", root_dir, "--num_episodes", 1, DISPLAY="", WAYLAND_DISPLAY="")
     assert shown.code == 2
     assert "there is no screen: neither DISPLAY nor WAYLAND_DISPLAY is set. Pass --norender" in shown.stderr
+
+
+def test_too_few_file_descriptors_are_told_with_numbers(commands, tmp_path):
+    told = _told(commands, tmp_path / "run", "--conf", CONFS / "few_descriptors_conf.py")
+    for word in ("30 workers need 76 file descriptors, and ", " of the 64 that this process may have", "ulimit -n"):
+        assert word in told, told

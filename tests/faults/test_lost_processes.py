@@ -93,3 +93,29 @@ if os.environ["RANK"] == "1":
     assert command.code == 2
     for words in ("process 1 of 2 ended with exit code 2, and the others with it.", "only here", "console.log"):
         assert words in command.stderr, command.stderr
+
+
+def test_all_end_with_one_that_raises_while_training(commands, tmp_path):
+    conf = tmp_path / "raising_conf.py"
+    conf.write_text(f"""
+import os
+import gymnasium
+import alf
+alf.import_config({str(CONF)!r})
+class Raises(gymnasium.Wrapper):
+    num_steps = 0
+    def step(self, action):
+        self.num_steps += 1
+        if os.environ["RANK"] == "1" and self.num_steps == 100:
+            raise OverflowError("only here")
+        return self.env.step(action)
+alf.config("suite_gym.load", gym_env_wrappers=(Raises, ))
+""")
+    command = commands.run("train", "--conf", conf, "--root_dir", tmp_path / "run", "--distributed", "multi-cpu",
+                           "--num_processes", 2, "--conf_param", "TrainerConfig.num_iterations=1000000", "--conf_param",
+                           "TrainerConfig.num_checkpoints=200000")
+    assert command.code == 1, command.stderr
+    for words in ("process 1 of 2 ended with exit code 1, and the others with it.", "OverflowError: only here"):
+        assert words in command.stderr, command.stderr
+    command.assert_nobody_left()
+    assert_goes_on(commands, tmp_path / "run")

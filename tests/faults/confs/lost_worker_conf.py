@@ -51,4 +51,5 @@ def load_lost(environment_name, env_id=None):
 alf.config("create_environment", env_load_fn=load_lost, num_parallel_environments=2, num_workers=2)
 alf.config("FastParallelEnvironment", on_worker_death="restart", max_restarts=1)
 alf.config("Agent", optimizer=alf.optimizers.Adam(lr=1e-2))
-alf.config("TrainerConfig", unroll_length=8, mini_batch_size=8, num_updates_per_train_iter=1, num_iterations=8)
+alf.config("TrainerConfig", unroll_length=8, mini_batch_size=8, num_updates_per_train_iter=1, num_iterations=8,
+           num_checkpoints=1)

@@ -153,10 +153,9 @@ class TrainerConfig:
             self._refuse("replay_ratio", "None or a number > 0")
         self._check_at_least("priority_replay_eps", 0)
         for name in ("priority_replay_alpha", "priority_replay_beta"):
-            if not callable(getattr(self, name)):
-                if not _is_finite(getattr(self, name)):
-                    self._refuse(name, "a number >= 0 or a scheduler")
-                self._check_at_least(name, 0, " or a scheduler")
+            value = getattr(self, name)
+            if not (callable(value) or (_is_finite(value) and value >= 0)):
+                self._refuse(name, "a number >= 0 or a scheduler")
         if self.random_seed is not None and not 0 <= self.random_seed <= _MAX_SEED:
             self._refuse("random_seed", f"None or a number from 0 to {_MAX_SEED}")
         if self.leave_within_seconds > _MAX_LEAVE_SECONDS:
@@ -244,9 +243,9 @@ class TrainerConfig:
         raise ValueError(f"TrainerConfig.{name}: expected {expected}, got {value!r}{''.join(places[:1])}. Set it with "
                          f"alf.config(\"TrainerConfig\", {name}=...).")
 
-    def _check_at_least(self, name: str, least: int, otherwise: str = "") -> None:
+    def _check_at_least(self, name: str, least: int) -> None:
         if not getattr(self, name) >= least:
-            self._refuse(name, f"a number >= {least}{otherwise}")
+            self._refuse(name, f"a number >= {least}")
 
     def _check_choice(self, name: str, choices) -> None:
         if getattr(self, name) not in choices:

@@ -481,7 +481,8 @@ class RLAlgorithm(Algorithm):
         """Take over what :meth:`rollout_state_dict` returned.
 
         Of another number of environments, unroll and replay are not taken over, which is told: new episodes begin, and
-        the replay buffer is empty.
+        the replay buffer is empty. Where new episodes begin and the replay buffer goes on, its episodes end with the
+        steps that it holds.
         """
         saved = num_environments_of(state)
         if saved is not None and self._env is not None and saved != self._env.batch_size:
@@ -490,6 +491,8 @@ class RLAlgorithm(Algorithm):
             logging.warning("%d environments in the checkpoint, %d now: new episodes begin%s.", saved,
                             self._env.batch_size, replay)
             state = {**state, "unroll": {}, "_replay_buffer": {}}
+        if self._config is not None and self._config.async_unroll:
+            state = {**state, "unroll": {}}  # the other process begins new episodes
         self._unroll_carry = state["unroll_carry"]
         self._loaded_unroll = state["unroll"]
         if isinstance(self._replay, Replay):

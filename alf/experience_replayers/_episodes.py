@@ -8,7 +8,7 @@ import torch
 from alf.data_structures import StepType
 from alf.utils.row_storage import RowStorage
 
-_FIRST = int(StepType.FIRST)
+_FIRST, _LAST = int(StepType.FIRST), int(StepType.LAST)
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -74,9 +74,15 @@ class Episodes:
 
     def _read(self, env_ids: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return step types and discounts ``[E, n]``."""
+        step_types = self._step_types_at(env_ids[:, None], positions)
+        if self._discounts is None:
+            return step_types, None
         where = torch.from_numpy(env_ids[:, None]), torch.from_numpy(positions % self._max_length)
-        step_types = self._step_types[where].cpu().numpy()
-        return step_types, None if self._discounts is None else self._discounts[where].cpu().numpy()
+        return step_types, self._discounts[where].cpu().numpy()
+
+    def _step_types_at(self, env_ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        where = torch.from_numpy(env_ids), torch.from_numpy(positions % self._max_length)
+        return self._step_types[where].cpu().numpy()
 
     def _move_heads(self, first: np.ndarray) -> None:
         """Copy what is kept at the first step of an episode to its oldest step that is not overwritten."""
@@ -90,9 +96,13 @@ class Episodes:
     def _enter(self, env_ids, positions, valid, first, step_types, discounts) -> None:
         envs = np.broadcast_to(env_ids[:, None], positions.shape)
         start = positions[:, 0]
-        is_first = (step_types == _FIRST) & valid
         # Steps before a gap are of no use, and the very first step begins an episode whatever its type is.
         goes_on = (self._known[env_ids] == start) & (start > 0)
+        # An episode that was lost right after its FIRST step has a LAST one in its place, after that of the one before.
+        after_last = np.empty_like(valid)
+        after_last[:, 1:] = step_types[:, :-1] == _LAST
+        after_last[:, 0] = self._step_types_at(env_ids, start - 1) == _LAST
+        is_first = ((step_types == _FIRST) | after_last) & valid
         before = np.where(goes_on, self._begin[env_ids, (start - 1) % self._max_length], start)
         begin = np.maximum(np.maximum.accumulate(np.where(is_first, positions, -1), axis=1), before[:, None])
         head = np.maximum(begin, first[env_ids, None])

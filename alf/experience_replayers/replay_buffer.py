@@ -8,7 +8,7 @@ import torch
 
 import alf.nest as nest
 from alf.config_util import configurable
-from alf.data_structures import BatchInfo
+from alf.data_structures import BatchInfo, StepType
 from alf.device_ctx import get_default_device
 from alf.experience_replayers import _contents
 from alf.experience_replayers._episodes import Episodes
@@ -423,6 +423,31 @@ class ReplayBuffer(RingBuffer):
         """
         return self._ask_episodes("zero_discount", pos, env_ids)
 
+    def end_episodes(self, env_ids: torch.Tensor) -> None:
+        """Let the latest steps of some environments be LAST, with the discounts that they have.
+
+        For episodes that do not go on though no LAST step says so: nothing is learned from them to what is stored next,
+        and they are bootstrapped from like episodes that ended by a time limit.
+
+        Args:
+            env_ids: int64 ``[B]``. Those that hold no step are passed over.
+        """
+        positions, sizes, _ = self._storage.counts
+        env_ids = env_ids.cpu()
+        env_ids = env_ids[sizes[env_ids] > 0]
+        latest = positions[env_ids] - 1
+        path = self._path_of("step_type")
+        ended = torch.full(latest.shape, int(StepType.LAST), dtype=self._storage.view(path).dtype, device="cpu")
+        self._storage.restore(path, ended, env_ids, latest)
+        self._forget_episodes()
+
+    def _forget_episodes(self) -> None:
+        """Look at the steps anew when somebody asks about episodes."""
+        if self._episodes is not None:
+            self._episodes.forget()
+        if self._returns is not None:
+            self._returns.forget()
+
     # ---- checkpoints -------------------------------------------------------------------------------------------------
 
     def _save_to_state_dict(self, destination, prefix, keep_vars):
@@ -441,10 +466,7 @@ class ReplayBuffer(RingBuffer):
         except ValueError as error:
             error_msgs.append(str(error))
             return
-        if self._episodes is not None:
-            self._episodes.forget()
-        if self._returns is not None:
-            self._returns.forget()
+        self._forget_episodes()
 
 
 def _check_arguments(name, num_ignored, max_length, recent_steps, recent_ratio, gamma, reward_clip, state_field,

@@ -12,11 +12,12 @@ from alf.algorithms.agent import Agent
 from alf.algorithms.config import TrainerConfig
 from alf.algorithms.data_transformer import FrameStacker, RewardScaling
 from alf.algorithms.off_policy_algorithm import OffPolicyAlgorithm
-from alf.data_structures import AlgStep, Experience, LossInfo, TimeStep, namedtuple
+from alf.data_structures import AlgStep, Experience, LossInfo, StepType, TimeStep, namedtuple
 from alf.experience_replayers.replay_buffer import ReplayBuffer
 from alf.tensor_specs import TensorSpec
 from alf.utils import dist_utils
 
+FIRST, MID, LAST = (int(step_type) for step_type in (StepType.FIRST, StepType.MID, StepType.LAST))
 Info = namedtuple("Info", ["observation", "state", "step_type", "reward", "discount", "action"], default_value=())
 
 
@@ -410,6 +411,53 @@ def test_contents_and_counts_of_the_replay_are_restored(scripted_env, sampling_c
         after, _ = other._replay.buffer.gather_all()
         assert torch.equal(after.observation[:, :12], before.observation)
         assert after.observation.shape[1] == 15
+    finally:
+        alf.reset_configs()
+
+
+@pytest.mark.parametrize("num_steps", [12, 13], ids=["within an episode", "right after its FIRST step"])
+def test_episodes_that_do_not_go_on_after_a_resume_end_with_the_steps_that_are_stored(
+        scripted_env, sampling_config, num_steps):
+    alf.config("ReplayBuffer", enable_checkpoint=True)
+    try:
+        algorithm = make(scripted_env([[4], [7]]), sampling_config())
+        algorithm.unroll(num_steps)
+        state = algorithm.rollout_state_dict()
+        other = make(scripted_env([[4], [7]]), sampling_config())
+        other.load_rollout_state_dict({**state, "unroll": {}})
+        other.unroll(3)
+        stored, _ = algorithm._replay.buffer.gather_all()
+        buffer = other._replay.buffer
+        found, _ = buffer.gather_all()
+        expected = stored.step_type.clone()
+        expected[:, -1] = LAST
+        assert torch.equal(found.step_type[:, :num_steps], expected)
+        assert found.step_type[:, num_steps].tolist() == [FIRST] * 2
+        assert torch.equal(found.discount[:, :num_steps], stored.discount)
+        # Hindsight and stacks of frames see the same ends: of an episode of which one step is stored, that step alone.
+        env_ids = torch.arange(2)
+        latest = torch.full((2, ), num_steps - 1)
+        was_first = stored.step_type[:, -1] == FIRST
+        assert bool(was_first.any()) == (num_steps == 13)
+        begins = buffer.get_episode_begin_position(latest, env_ids)
+        assert torch.equal(begins == latest, was_first)
+        before = buffer.steps_to_episode_end(begins - 1, env_ids)
+        assert before.tolist() == [0, 0] and buffer.steps_to_episode_end(latest, env_ids).tolist() == [0, 0]
+    finally:
+        alf.reset_configs()
+
+
+def test_episodes_that_go_on_after_a_resume_do_not_end(scripted_env, sampling_config):
+    alf.config("ReplayBuffer", enable_checkpoint=True)
+    try:
+        algorithm = make(scripted_env([[40]]), sampling_config())
+        algorithm.unroll(5)
+        state = algorithm.rollout_state_dict()
+        assert not state["unroll"]
+        other = make(algorithm._env, sampling_config())  # as one whose environments were brought to where they were
+        other.load_rollout_state_dict(state)
+        other.unroll(3)
+        assert other._replay.buffer.gather_all()[0].step_type.tolist() == [[FIRST] + [MID] * 7]
     finally:
         alf.reset_configs()
 

@@ -13,7 +13,7 @@ from alf.nest import Nest, flatten, get_field, map_structure
 from alf.utils import dist_utils
 from alf.utils.schedulers import as_scheduler
 
-_FIRST = int(StepType.FIRST)
+_FIRST, _LAST = int(StepType.FIRST), int(StepType.LAST)
 
 
 class LastUnroll:
@@ -186,6 +186,7 @@ class Replay:
         self._check_length(buffer)
         if self._loaded:
             buffer.load_state_dict(self._loaded)
+            _end_lost_episodes(buffer, experience.step_type[0])
         self._loaded = None
         return buffer
 
@@ -320,3 +321,16 @@ class Replay:
             self._loaded = contents
         elif contents:
             self._buffer.load_state_dict(contents)
+
+
+def _end_lost_episodes(buffer: ReplayBuffer, step_type: torch.Tensor) -> None:
+    """End the stored episodes that do not go on, because environments could not be brought to where they were.
+
+    Args:
+        buffer: with the contents of a checkpoint.
+        step_type: ``[B]``, of the first steps since then.
+    """
+    stored = buffer.current_size > 0
+    env_ids = (stored & (step_type.cpu() == _FIRST)).nonzero().squeeze(1)
+    latest = buffer.get_field("time_step.step_type", env_ids, buffer.get_current_position()[env_ids] - 1)
+    buffer.end_episodes(env_ids[latest.cpu() != _LAST])

@@ -33,6 +33,7 @@ _FIRST, _LAST = int(StepType.FIRST), int(StepType.LAST)
 _SIZE, _POSITION = "_current_size", "_current_pos"
 _FORMAT = "alf-replay-buffer"
 _MINARI = "minari:"
+_LARGEST_POSITION = 2**62  # beyond it positions could not be added to
 # What can be told from the other fields.
 _DERIVED = ("time_step|prev_action", "time_step|env_id")
 _BOUND_TOLERANCE = 1e-5  # of actions, relative to bounds above 1
@@ -171,6 +172,9 @@ def _read_file(path: str) -> Dict[str, torch.Tensor]:
     except (SafetensorError, OSError) as error:
         raise OfflineBufferError(f"{path}: cannot be read: {error}. It is damaged, cut off, or no safetensors file; "
                                  "make or copy it again.") from error
+    if metadata.get("format") == _FORMAT and "sha256" not in metadata:
+        raise OfflineBufferError(f"{path}: its metadata names the format {_FORMAT}, which has a checksum 'sha256' "
+                                 f"beside it; got {sorted(metadata)}. Make it by write_offline_buffer.")
     if metadata.get("format") == _FORMAT and metadata["sha256"] != _digest(tensors):
         raise OfflineBufferError(f"{path}: does not match its checksum: its content has changed since it was written. "
                                  "Make or copy it again.")
@@ -185,10 +189,11 @@ def _in_time_order(source: str, tensors: Dict[str, torch.Tensor], max_length: Op
     num_envs, length = _check_outer_shape(source, tensors)
     sizes = tensors.pop(_SIZE, torch.full((num_envs, ), length))
     ends = tensors.pop(_POSITION, sizes)
-    if bool((sizes < 0).any()) or bool((sizes > length).any()):
-        raise OfflineBufferError(f"{source}: {_SIZE}: expected numbers from 0 to {length}, got {sizes.tolist()}.")
+    _check_counts(source, _SIZE, sizes, 0, length)
+    _check_counts(source, _POSITION, ends, 0, _LARGEST_POSITION)
     counts = sizes if max_length is None else sizes.clamp(max=max_length)
     rows = []
+    counts, ends = counts.long(), ends.long()
     for env_id, (count, end) in enumerate(zip(counts.tolist(), ends.tolist(), strict=True)):
         rows.append(env_id * length + torch.arange(end - count, end) % length)
     starts = (counts.cumsum(0) - counts)[counts > 0]
@@ -196,6 +201,14 @@ def _in_time_order(source: str, tensors: Dict[str, torch.Tensor], max_length: Op
         raise OfflineBufferError(f"{source}: there are no steps in it.")
     index = torch.cat(rows)
     return OfflineSteps(source, {name: leaf.flatten(0, 1)[index] for name, leaf in tensors.items()}, starts)
+
+
+def _check_counts(source: str, name: str, counts: torch.Tensor, low: int, high: int) -> None:
+    """Raise if ``counts`` are not whole numbers in a range; as float32 or float64 they are read, too."""
+    whole = counts.dtype is not torch.bool and not counts.is_complex() and bool((counts == counts.floor()).all())
+    if not whole or bool((counts < low).any()) or bool((counts > high).any()):
+        raise OfflineBufferError(f"{source}: {name}: expected whole numbers from {low} to {high}, got {counts.dtype} "
+                                 f"{counts.tolist()}.")
 
 
 # ---- checking --------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import alf.nest as nest
 from alf.data_structures import Experience, TimeStep, time_step_spec
@@ -268,6 +269,25 @@ def test_pickles_are_refused_with_the_way_to_convert_them(tmp_path):
 def test_what_is_not_there_is_told(tmp_path):
     with pytest.raises(OfflineBufferError, match="there is no .*nowhere"):
         load_offline_experience([str(tmp_path / "nowhere")], SPEC)
+
+
+@pytest.mark.parametrize("name", ["_current_size", "_current_pos"])
+@pytest.mark.parametrize("value", [
+    torch.tensor([float("nan")] * 2), torch.tensor([2.5] * 2), torch.tensor([float("inf")] * 2),
+    torch.ones(2, dtype=torch.bool), torch.tensor([-2**63] * 2)], ids=lambda value: str(value.tolist()))
+def test_counts_that_are_no_whole_numbers_are_told_with_file_and_field(tmp_path, name, value):
+    path = tmp_path / "counts.safetensors"
+    tensors = {"time_step|step_type": torch.ones(2, 4, dtype=torch.int32), "action": torch.zeros(2, 4, 2), name: value}
+    save_file(tensors, path)
+    with pytest.raises(OfflineBufferError, match=f"counts.safetensors: {name}: expected whole numbers from 0"):
+        read_offline_steps(str(path), SPEC)
+
+
+def test_a_format_without_a_checksum_is_told(tmp_path):
+    path = tmp_path / "unsealed.safetensors"
+    save_file({"action": torch.zeros(2, 4, 2)}, path, metadata={"format": "alf-replay-buffer"})
+    with pytest.raises(OfflineBufferError, match="unsealed.safetensors: .* checksum 'sha256' beside it"):
+        read_offline_steps(str(path), SPEC)
 
 
 def test_an_empty_buffer_is_told(tmp_path):

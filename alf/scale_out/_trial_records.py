@@ -106,7 +106,7 @@ def write_record(root_dir: str, trial: Trial, **ending: Any) -> Record:
 def _read(path: pathlib.Path) -> Optional[Dict[str, Any]]:
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, RecursionError, ValueError):
         return None
     return said if isinstance(said, dict) else None
 
@@ -145,7 +145,9 @@ def _summaries(folder: pathlib.Path) -> List[Dict[str, float]]:
             for line in file:
                 try:
                     summary = json.loads(line)
-                except ValueError:
+                except (RecursionError, ValueError):
+                    continue
+                if not isinstance(summary, dict):
                     continue
                 found.append({tag: value for tag, value in summary.items()
                               if tag == _STEPS_TAG or f"{tag}/".startswith(f"{_RETURN_TAG}/")})

@@ -46,9 +46,9 @@ def _purge_lines(path: str, step: int) -> set[str]:
 def _parse(raw: bytes) -> dict | None:
     try:
         line = json.loads(raw)
-    except ValueError:
+    except (RecursionError, ValueError):
         return None
-    return line if isinstance(line, dict) and "step" in line and raw.endswith(b"\n") else None
+    return line if isinstance(line, dict) and type(line.get("step")) in (int, float) and raw.endswith(b"\n") else None
 
 
 def _purge_events(path: str, tags: set[str], step: int) -> None:

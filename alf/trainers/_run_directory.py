@@ -23,6 +23,9 @@ from alf.utils import git_utils
 
 _RUN_FILE = "run.json"
 _LOCK_FILE = ".lock"
+# What a run has in its directory, as far as it cannot do without.
+_FOLDERS = ("config_files", "train", "train/algorithm", "train/algorithm/best", "eval")
+_FILES = (".lock", "alf_config.py", "train.log", "train/metrics.jsonl")
 _CONFIG_LINE = re.compile(r"^([\w.]+) = (.*(?:\n(?![\w.]+ = ).*)*)", re.MULTILINE)  # a value may have several lines
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # another one at each start
 _PACKAGES = ("alf-rl", "torch", "numpy", "gymnasium", "optree", "ale-py", "mujoco")
@@ -40,14 +43,58 @@ def read_run(root_dir: str) -> Optional[Dict[str, Any]]:
     """
     path = pathlib.Path(root_dir, _RUN_FILE)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():
+            raise RunDirectoryError(f"{path}: expected a file, got {_told_kind(path)}. Move it away.")
+        run = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             return None
         raise RunDirectoryError(f"{path}: cannot be read: {error}.") from None
-    except ValueError as error:
+    except RunDirectoryError:
+        raise
+    except (RecursionError, ValueError) as error:
         raise RunDirectoryError(
             f"{path}: not a JSON file ({error}). Delete it to take up the run without its record.") from None
+    _check_run(path, run)
+    return run
+
+
+def _check_run(path: pathlib.Path, run: Any) -> None:
+    """Raise if a field that is read is missing or of another kind than what is written."""
+    def is_text(value: Any) -> bool:
+        return isinstance(value, str)
+
+    def is_seed(value: Any) -> bool:
+        return type(value) is int and 0 <= value < 2**64
+
+    def is_texts(value: Any) -> bool:
+        return isinstance(value, list) and all(map(is_text, value))
+
+    fields = {"conf_file": ("a text", is_text), "conf": ("a text", is_text), "begun": ("a text", is_text),
+              "seed": ("a whole number from 0 to 2**64", is_seed), "starts": ("a list of texts", is_texts)}
+    problem = None
+    if not isinstance(run, dict):
+        problem = f"expected fields by name, got {run!r:.80}"
+    for name, (expected, is_right) in fields.items():
+        if problem is None and not is_right(run.get(name)):
+            problem = f"{name}: expected {expected}, got {repr(run[name])[:80] if name in run else 'nothing'}"
+    if problem is not None:
+        raise RunDirectoryError(f"{path}: {problem}. Delete it to take up the run without its record.")
+
+
+def _told_kind(path: pathlib.Path) -> str:
+    return "a directory" if path.is_dir() else "a file" if path.is_file() else "a pipe or device"
+
+
+def _check_places(root_dir: str) -> None:
+    """Raise if a file is where the run has a directory, or the other way round."""
+    for names, is_right, expected in ((_FOLDERS, pathlib.Path.is_dir, "a directory"),
+                                      (_FILES, pathlib.Path.is_file, "a file")):
+        for name in names:
+            path = pathlib.Path(root_dir, name)
+            if path.exists() and not is_right(path):
+                raise RunDirectoryError(f"{path}: expected {expected}, got {_told_kind(path)}. Move it away, or choose "
+                                        "another --root_dir.")
 
 
 def check_belongs_to(root_dir: str, conf_file: str) -> None:
@@ -97,11 +144,13 @@ def locked(root_dir: str) -> Iterator[None]:
     The lock ends with the process, however that ends.
 
     Raises:
-        RunDirectoryError: if another trainer has it, or the directory cannot be written.
+        RunDirectoryError: if another trainer has it, the directory cannot be written, or a file is where the run has a
+            directory, or the other way round.
     """
     path = os.path.join(root_dir, _LOCK_FILE)
     try:
         os.makedirs(root_dir, exist_ok=True)
+        _check_places(root_dir)
         file = open(path, "a+", encoding="utf-8")
     except OSError as error:
         raise RunDirectoryError(f"--root_dir {root_dir}: expected a directory that can be written, got: {error}. "

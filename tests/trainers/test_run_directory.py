@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import time
 
 import pytest
@@ -18,13 +19,63 @@ def test_damaged_record_is_told(tmp_path):
         read_run(str(tmp_path))
 
 
+RUN = {"conf_file": "a_conf.py", "conf": "", "begun": "today", "seed": 1, "starts": ["today"]}
+
+
+@pytest.mark.parametrize("record, told", [
+    ([], "expected fields by name, got []"),
+    ({**RUN, "seed": "abc"}, "seed: expected a whole number from 0 to 2**64, got 'abc'"),
+    ({**RUN, "seed": -1}, "seed: expected a whole number from 0 to 2**64, got -1"),
+    ({**RUN, "seed": True}, "seed: expected a whole number"),
+    ({**RUN, "starts": "x"}, "starts: expected a list of texts, got 'x'"),
+    ({name: value for name, value in RUN.items() if name != "begun"}, "begun: expected a text, got nothing"),
+])
+def test_record_with_other_fields_is_told_by_the_field(tmp_path, record, told):
+    (tmp_path / "run.json").write_text(json.dumps(RUN))
+    assert read_run(str(tmp_path)) == RUN
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(RunDirectoryError, match=re.escape(f"run.json: {told}")):
+        read_run(str(tmp_path))
+
+
+@pytest.mark.parametrize("place, told", [("run.json", "a directory"), ("run.json", "a pipe")])
+def test_record_that_is_no_file_is_told(tmp_path, place, told):
+    path = tmp_path / place
+    path.mkdir() if told == "a directory" else os.mkfifo(path)
+    with pytest.raises(RunDirectoryError, match=f"run.json: expected a file, got {told}"):
+        read_run(str(tmp_path))
+
+
+def test_record_nested_without_end_is_told(tmp_path):
+    (tmp_path / "run.json").write_text("[" * 100_000)
+    with pytest.raises(RunDirectoryError, match="run.json: not a JSON file"):
+        read_run(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["train", "train/algorithm", "train/algorithm/best", "config_files"])
+def test_a_file_in_the_place_of_a_directory_is_told(tmp_path, name):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("")
+    with pytest.raises(RunDirectoryError, match=f"{name}: expected a directory, got a file. Move it away"):
+        with locked(str(tmp_path)):
+            pass
+
+
+@pytest.mark.parametrize("name", ["train.log", "alf_config.py", "train/metrics.jsonl", ".lock"])
+def test_a_directory_in_the_place_of_a_file_is_told(tmp_path, name):
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(RunDirectoryError, match=f"{name}: expected a file, got a directory. Move it away"):
+        with locked(str(tmp_path)):
+            pass
+
+
 def test_directory_without_a_run_is_told(tmp_path):
     with pytest.raises(RunDirectoryError, match="no run there .*Pass --conf to begin one"):
         conf_of_run(str(tmp_path))
 
 
 def test_copy_of_the_conf_belongs_to_its_directory(tmp_path):
-    run = {"conf_file": "/elsewhere/some_conf.py", "conf": "", "begun": "today"}
+    run = {"conf_file": "/elsewhere/some_conf.py", "conf": "", "begun": "today", "seed": 1, "starts": ["today"]}
     (tmp_path / "run.json").write_text(json.dumps(run))
     (tmp_path / "alf_config.py").write_text("")
     check_belongs_to(str(tmp_path), str(tmp_path / "alf_config.py"))

@@ -12,6 +12,8 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.classic_control import acrobot, cartpole, continuous_mountain_car, mountain_car, pendulum
 
+from alf.environments.alf_environment import ForeignStateError, check_layers, class_name
+
 #: Wrapper class -> names of the attributes that change while an episode runs. Other classes may say theirs themselves,
 #: in a class attribute `state_attributes`.
 _WRAPPERS: dict[type, tuple[str, ...]] = {
@@ -43,22 +45,17 @@ class _Simulator(NamedTuple):
 
 def get_gym_state(env: gymnasium.Env) -> Optional[dict]:
     """Return the state of an environment and its wrappers, of arrays, numbers and strings; None if it is not known."""
-    layers = []
-    while isinstance(env, gymnasium.Wrapper):
-        names = _state_attributes(type(env), _WRAPPERS)
-        if names is None:
-            return None
-        layers.append({name: _plain(getattr(env, name)) for name in names})
-        env = env.env
-    simulator = _simulator(env)
-    names = () if simulator is not None else _state_attributes(type(env), _ENVIRONMENTS)
-    if names is None:
+    layers = _layers(env)
+    if any(names is None for _, names in layers):
         return None
-    state = {name: _plain(getattr(env, name)) for name in names}
+    *wrappers, own = [{name: _plain(getattr(layer, name)) for name in names} for layer, names in layers]
+    env = env.unwrapped
+    simulator = _simulator(env)
     return {
-        "class": _class_name(env),
-        "wrappers": layers,
-        "attributes": state,
+        "class": class_name(env),
+        "layers": gym_layers(layers[0][0]),
+        "wrappers": wrappers,
+        "attributes": own,
         "simulator": {} if simulator is None else simulator.get(env),
         "random": env.np_random.bit_generator.state,
     }
@@ -67,26 +64,58 @@ def get_gym_state(env: gymnasium.Env) -> Optional[dict]:
 def set_gym_state(env: gymnasium.Env, state: dict) -> None:
     """Bring an environment, which must have been reset once, into a state that :func:`get_gym_state` returned.
 
+    Only those attributes are set that would be in the state of this environment.
+
     Raises:
-        ValueError: if it is the state of another environment.
+        ForeignStateError: if it is the state of other wrappers or of another environment, or damaged. Some of it may
+            have been set.
     """
-    found = _class_name(env.unwrapped)
-    if found != state["class"]:
-        raise ValueError(f"set_gym_state: expected an environment of class {state['class']}, got {found}.")
-    for layer in state["wrappers"]:
-        for name, value in layer.items():
-            setattr(env, name, _as_kept(value, getattr(env, name, None)))
+    try:
+        _check_fits(env, state)
+        for (layer, names), values in zip(_layers(env), [*state["wrappers"], state["attributes"]], strict=True):
+            for name in names:
+                setattr(layer, name, _as_kept(values[name], getattr(layer, name, None)))
+        env = env.unwrapped
+        simulator = _simulator(env)
+        if simulator is not None:
+            simulator.set(env, state["simulator"])
+        env.np_random.bit_generator.state = state["random"]
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, ForeignStateError):
+            raise
+        raise ForeignStateError(f"the state of {class_name(env.unwrapped)} is damaged: {error!r}") from error
+
+
+def _check_fits(env: gymnasium.Env, state: dict) -> None:
+    """Raise if a state has other layers than an environment, or other attributes."""
+    if "layers" in state:
+        check_layers(state["layers"], gym_layers(env))
+    else:  # as versions wrote it that did not name the wrappers
+        check_layers([state["class"]], [class_name(env.unwrapped)])
+    layers, saved = _layers(env), [*state["wrappers"], state["attributes"]]
+    for layer, names in layers:
+        if names is None:
+            raise ForeignStateError(f"the state of {class_name(layer)} is not known, so that none can be set")
+    expected, got = [sorted(names) for _, names in layers], [sorted(values) for values in saved]
+    if expected != got:
+        raise ForeignStateError(
+            f"the state does not fit {' > '.join(gym_layers(env))}: expected the attributes {expected}, got {got}"
+        )
+
+
+def gym_layers(env: gymnasium.Env) -> list[str]:
+    """Return the full names of the classes of wrappers and environment, the outermost first."""
+    return [class_name(layer) for layer, _ in _layers(env)]
+
+
+def _layers(env: gymnasium.Env) -> list[tuple[gymnasium.Env, Optional[tuple[str, ...]]]]:
+    """Return the wrappers and the environment with the names of what changes in them; None where it is not known."""
+    layers = []
+    while isinstance(env, gymnasium.Wrapper):
+        layers.append((env, _state_attributes(type(env), _WRAPPERS)))
         env = env.env
-    for name, value in state["attributes"].items():
-        setattr(env, name, _as_kept(value, getattr(env, name, None)))
-    simulator = _simulator(env)
-    if simulator is not None:
-        simulator.set(env, state["simulator"])
-    env.np_random.bit_generator.state = state["random"]
-
-
-def _class_name(env: gymnasium.Env) -> str:
-    return f"{type(env).__module__}.{type(env).__qualname__}"
+    names = () if _simulator(env) is not None else _state_attributes(type(env), _ENVIRONMENTS)
+    return [*layers, (env, names)]
 
 
 def _state_attributes(cls: type, table: dict) -> Optional[tuple[str, ...]]:
@@ -121,7 +150,7 @@ def _as_kept(value: Any, present: Any) -> Any:
 def _simulator(env: gymnasium.Env) -> Optional[_Simulator]:
     if type(env).__module__.startswith("gymnasium.envs.mujoco.") and hasattr(env, "data"):
         return _Simulator(_get_mujoco, _set_mujoco)
-    if _class_name(env) == "ale_py.env.AtariEnv":
+    if class_name(env) == "ale_py.env.AtariEnv":
         return _Simulator(_get_ale, _set_ale)
     return None
 

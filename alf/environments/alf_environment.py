@@ -15,6 +15,35 @@ from alf.environments._rows import LAST, Rows
 from alf.tensor_specs import TensorSpec
 
 
+class ForeignStateError(ValueError):
+    """A state cannot be set, because it is not that of an environment like this one, or is damaged."""
+
+
+def check_layers(saved: list[str] | None, found: list[str]) -> None:
+    """Raise if a state is of other environments and wrappers than those that are to take it.
+
+    Args:
+        saved: what :meth:`AlfEnvironment.layers` returned when the state was taken; None: it was not noted.
+        found: what it returns now.
+    Raises:
+        ForeignStateError: naming both.
+    """
+    if saved is not None and saved != found:
+        raise ForeignStateError(
+            f"the state is of other wrappers or of another environment: expected an environment of class "
+            f"{_chain(saved)}, got {_chain(found)}"
+        )
+
+
+def _chain(layers: Any) -> str:
+    return " > ".join(map(str, layers)) if isinstance(layers, list) else repr(layers)
+
+
+def class_name(layer: Any) -> str:
+    """Return the full name of the class of an environment or wrapper."""
+    return f"{type(layer).__module__}.{type(layer).__qualname__}"
+
+
 class AlfEnvironment(abc.ABC):
     """An environment as algorithms see it.
 
@@ -215,9 +244,15 @@ class AlfEnvironment(abc.ABC):
         """Go on from where an environment like this one was when :meth:`get_state` returned ``state``.
 
         Raises:
+            ForeignStateError: if it is the state of another environment, or damaged. The environment must be reset
+                then.
             NotImplementedError: if this environment has no state to set.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot be brought into a state.")
+
+    def layers(self) -> list[str]:
+        """Return the full names of the classes that make this environment up, the outermost wrapper first."""
+        return [class_name(self)]
 
     def get_info(self) -> Any:
         """Return the info of the latest step: what the environment reports beside its time step."""

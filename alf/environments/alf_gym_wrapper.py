@@ -11,7 +11,7 @@ import numpy as np
 import alf.nest as nest
 from alf.data_structures import TimeStep
 from alf.environments._env_info import EnvInfo
-from alf.environments._gym_state import get_gym_state, set_gym_state
+from alf.environments._gym_state import get_gym_state, gym_layers, set_gym_state
 from alf.environments._legacy_gym import LegacyGymAdapter, is_legacy_env
 from alf.environments._plain_step import NUMBERS, PlainStep
 from alf.environments._pool._errors import NonFiniteStepError
@@ -23,7 +23,7 @@ from alf.environments._spaces import (
     read_leaf,
     tensor_spec_from_gym_space,
 )
-from alf.environments.alf_environment import AlfEnvironment
+from alf.environments.alf_environment import AlfEnvironment, ForeignStateError, class_name
 from alf.environments.gym_wrappers._actions import ContinuousActionClip
 from alf.tensor_specs import BoundedTensorSpec, TensorSpec
 
@@ -202,12 +202,18 @@ class AlfGymWrapper(AlfEnvironment):
         """Go on from the point of ``state``.
 
         Raises:
-            ValueError: if it is the state of another environment.
+            ForeignStateError: if it is the state of other wrappers or of another environment, or damaged.
         """
+        if not isinstance(state, dict) or not {"gym", "reset_due", "done", "pending_seed"} <= state.keys():
+            raise ForeignStateError(f"the state is not that of an {type(self).__name__}")
         self._gym_reset()  # some are only built by it
         set_gym_state(self._gym_env, state["gym"])
-        self._reset_due, self._done = state["reset_due"], state["done"]
+        self._reset_due, self._done = bool(state["reset_due"]), bool(state["done"])
         self._pending_seed = state["pending_seed"]
+
+    def layers(self) -> list[str]:
+        """Return the full names of the classes of this wrapper, of those of Gymnasium, and of the environment."""
+        return [class_name(self), *gym_layers(self._gym_env)]
 
     def _learn_env_info(self) -> EnvInfo:
         if self._env_info is None:

@@ -31,7 +31,7 @@ from alf.environments._pool._segment import Layout, Segment, Specs
 from alf.environments._pool._worker import ALL_PARTS, RESET, STEP, build_env, call_env
 from alf.environments._pool._worker_pool import WorkerPool
 from alf.environments._rows import LAST
-from alf.environments.alf_environment import AlfEnvironment
+from alf.environments.alf_environment import AlfEnvironment, ForeignStateError
 
 logger = logging.getLogger(__name__)
 
@@ -711,12 +711,14 @@ class FastParallelEnvironment(AlfEnvironment):
         """Bring all environments into the states that :meth:`get_state` returned.
 
         Raises:
-            ValueError: if there are more or fewer of them now.
+            ForeignStateError: if there are more or fewer of them now, or one is not like it was.
         """
-        if len(state) != self._num_envs:
-            raise ValueError(
-                f"FastParallelEnvironment.set_state: expected the states of {self._num_envs} environments, got "
-                f"{len(state)}."
+        if not isinstance(state, list) or len(state) != self._num_envs:
+            name = state.get("name") if isinstance(state, dict) else None
+            got = len(state) if isinstance(state, list) else f"that of a native batch of {name}" if name else "another"
+            raise ForeignStateError(
+                f"FastParallelEnvironment.set_state: expected the states of {self._num_envs} environments, got {got}. "
+                "If the environments were a native batch when it was saved, set create_environment.native=True."
             )
         for index, each in enumerate(state):
             self.call_env(index, "set_state", each)

@@ -10,7 +10,7 @@ import torch
 import alf.nest as nest
 from alf.data_structures import TimeStep
 from alf.device_ctx import get_default_device
-from alf.environments.alf_environment import AlfEnvironment
+from alf.environments.alf_environment import AlfEnvironment, ForeignStateError
 from alf.tensor_specs import BoundedTensorSpec
 
 try:
@@ -247,23 +247,30 @@ class NativeBatchEnvironment(AlfEnvironment):
         The numbers may have become lists meanwhile, as JSON makes them.
 
         Raises:
-            ValueError: if it is the state of another environment.
+            ForeignStateError: if it is the state of another environment, or damaged.
         """
         name = state.get("name") if isinstance(state, dict) else None
         if name != self._name:
-            raise ValueError(
+            raise ForeignStateError(
                 f"NativeBatchEnvironment.set_state: expected the state of a native batch of {self._name}, got "
-                f"{f'that of {name}' if name else type(state).__name__}. If environments were made by Gymnasium when "
+                f"{f'that of {name}' if name else _told_kind(state)}. If environments were made by Gymnasium when "
                 "it was saved, set create_environment.native=False."
             )
         if not self._ring:
             self._lay_out_ring()
-        self._batch.set_state(state["episodes"])
-        row = self._batch.advance()
-        for field in _FIELDS:
-            getattr(self._ring[row], field).copy_(torch.as_tensor(state["time_step"][field]))
+        try:
+            self._batch.set_state(state["episodes"])
+            row = self._batch.advance()
+            for field in _FIELDS:
+                getattr(self._ring[row], field).copy_(torch.as_tensor(state["time_step"][field]))
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ForeignStateError(f"NativeBatchEnvironment.set_state: {error}") from error
         self._reset_due = False
         self._take(row)
+
+
+def _told_kind(state: Any) -> str:
+    return f"those of {len(state)} environments" if isinstance(state, list) else type(state).__name__
 
 
 def _random_words(seed: int) -> list[int]:

@@ -6,14 +6,18 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.classic_control import PendulumEnv
+from gymnasium.wrappers import ClipAction, OrderEnforcing
 
 import alf.nest as nest
 from alf.environments import suite_gym
-from alf.environments.alf_wrappers import TimeLimit
+from alf.environments.alf_environment import ForeignStateError
+from alf.environments.alf_wrappers import TensorWrapper, TimeLimit
 from alf.environments.fast_parallel_environment import FastParallelEnvironment
 from alf.environments.gym_wrappers import DMAtariPreprocessing, FrameSkip, FrameStack
 from alf.utils._checkpoint_codec import Encoder, decode
 
+limit = functools.partial(gymnasium.wrappers.TimeLimit, max_episode_steps=200)
 NAMES = ["CartPole-v1", "Pendulum-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0"]
 MUJOCO = ["HalfCheetah-v5", "Ant-v5", "Hopper-v5", "Reacher-v5"]
 
@@ -129,6 +133,78 @@ def test_a_subclass_of_a_known_environment_is_not_known():
 def test_the_state_of_another_environment_is_refused():
     with pytest.raises(ValueError, match="expected an environment of class .*PendulumEnv, got .*MountainCarEnv"):
         load("MountainCar-v0").set_state(load_started("Pendulum-v1").get_state())
+
+
+def chain(*wrappers):
+    """Return a Pendulum in Gymnasium's wrappers, the innermost first."""
+    env = PendulumEnv()
+    for wrapper in (OrderEnforcing, *wrappers):
+        env = wrapper(env)
+    return suite_gym.wrap_env(env, clip_action=False, normalize_action=False)
+
+
+@pytest.mark.parametrize("wrappers", [(limit, ClipAction), (ClipAction, limit), (), (limit, limit)],
+                         ids=["one added outside", "one added inside", "one removed", "one twice"])
+def test_the_state_of_other_wrappers_is_refused_with_both_chains(wrappers):
+    one, other = chain(limit), chain(*wrappers)
+    one.reset()
+    state = through_a_checkpoint(one.get_state())
+    with pytest.raises(ForeignStateError) as raised:
+        other.set_state(state)
+    saved, found = str(raised.value).split(", got ")
+    for layers, env in ((saved, one), (found, other)):
+        assert layers.endswith(" > ".join(env.layers()[1:])), layers
+
+
+def test_states_without_the_names_of_wrappers_are_still_accepted():
+    one, other = chain(limit), chain(limit)
+    one.seed(1)
+    one.reset()
+    state = one.get_state()
+    del state["gym"]["layers"]
+    other.set_state(through_a_checkpoint(state))
+    action = np.zeros(1, np.float32)
+    assert_equal(one.step(action), other.step(action))
+    with pytest.raises(ForeignStateError, match="expected the attributes .*_elapsed_steps"):
+        chain().set_state(through_a_checkpoint(state))
+
+
+def test_a_state_sets_only_what_belongs_to_the_environment():
+    env = chain(limit)
+    env.reset()
+    state = env.get_state()
+    gravity = env.gym.unwrapped.g
+    for layer in (state["gym"]["attributes"], state["gym"]["wrappers"][0]):
+        wrong = dict(layer)
+        layer.update(g=1e9, step="no method")
+        with pytest.raises(ForeignStateError, match="expected the attributes .*'g'"):
+            env.set_state(through_a_checkpoint(state))
+        layer.clear()
+        layer.update(wrong)
+    assert env.gym.unwrapped.g == gravity and callable(env.gym.unwrapped.step)
+    env.set_state(through_a_checkpoint(state))
+
+
+def test_a_state_sets_only_what_belongs_to_wrappers_of_ours():
+    env = TimeLimit(load("CartPole-v1"), duration=5)
+    env.reset()
+    state = env.get_state()
+    state["own"]["_env"] = "nothing"
+    with pytest.raises(ForeignStateError, match="TimeLimit: expected the attributes .*'_env'"):
+        env.set_state(through_a_checkpoint(state))
+    with pytest.raises(ForeignStateError, match="expected an environment of class .*TimeLimit > .*AlfGymWrapper"):
+        TensorWrapper(TimeLimit(load("CartPole-v1"), duration=5)).set_state(env.get_state())
+
+
+def test_a_state_with_values_of_other_kinds_is_told_as_damaged():
+    env = chain(limit)
+    env.reset()
+    for damage in ({"random": "x"}, {"random": {}}, {"wrappers": 5}, {"attributes": {"state": {"generator": {}},
+                                                                                  "last_u": None}}):
+        state = env.get_state()
+        state["gym"].update(damage)
+        with pytest.raises(ForeignStateError):
+            env.set_state(state)
 
 
 def load_started(name):

@@ -192,7 +192,7 @@ def test_the_state_of_something_else_is_refused():
         env.get_state()
     with create_environment("CartPole-v1", num_parallel_environments=3, native=False) as pool:
         pool.reset()
-        with pytest.raises(ValueError, match="native batch of CartPole, got list.*native=False"):
+        with pytest.raises(ValueError, match="native batch of CartPole, got those of 3 environments.*native=False"):
             env.set_state(pool.get_state())
     other = load("Pendulum-v1")
     other.reset()

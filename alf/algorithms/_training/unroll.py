@@ -4,10 +4,12 @@ import contextlib
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
+from absl import logging
 
 from alf import summary
 from alf.algorithms._training.sequences import stack_steps
 from alf.data_structures import AlgStep, Experience, StepType, TimeStep
+from alf.environments.alf_environment import ForeignStateError
 from alf.nest import Nest, flatten, map_structure, pack_sequence_as
 from alf.utils import common, dist_utils, profiling
 from alf.utils.summary_utils import record_time
@@ -44,6 +46,13 @@ class _Part:
         if not is_transformed:
             self.inputs = self.time_step
         self.is_copied = True
+
+
+def _check_same_kind(saved: List[torch.Tensor], present: List[torch.Tensor]) -> None:
+    """Raise if what a step began with has other shapes or dtypes than what steps begin with now."""
+    kinds = [[(tuple(leaf.shape), leaf.dtype) for leaf in leaves] for leaves in (present, saved)]
+    if kinds[0] != kinds[1]:
+        raise ForeignStateError(f"time steps and recurrent states: expected {kinds[0]}, got {kinds[1]}")
 
 
 class _Row(NamedTuple):
@@ -99,18 +108,27 @@ class Unroll:
         if not self._has_parts:
             # Those of an unroll, and one more in case a fractional unroll_length makes later ones longer.
             env.reserve_rows(num_steps + 2)
-        size = env.batch_size // env.num_parts
-        with algorithm.unchanged_transformers() if self._loaded else contextlib.nullcontext():
-            time_step = common.get_initial_time_step(env)
-            for index in range(env.num_parts):
-                part = _Part(index if self._has_parts else None)
-                part.zero_state = part.policy_state = algorithm.get_initial_rollout_state(size)
-                part.transform_state = algorithm.get_initial_transform_state(size)
-                self._observe(part, self._rows_of(part, time_step), copy=self._has_parts)
-                self._parts.append(part)
-        self._has_transform_state = bool(flatten(self._parts[0].transform_state))
         if self._loaded:
-            self._begin_where_it_was(self._loaded)
+            with algorithm.unchanged_transformers():
+                self._make_parts()
+            if not self._begin_where_it_was(self._loaded):
+                self._parts = []
+                env.reset()  # some may have been brought to where they were
+            self._loaded = {}
+        if not self._parts:
+            self._make_parts()
+        self._has_transform_state = bool(flatten(self._parts[0].transform_state))
+
+    def _make_parts(self) -> None:
+        env, algorithm = self._env, self._algorithm
+        size = env.batch_size // env.num_parts
+        time_step = common.get_initial_time_step(env)
+        for index in range(env.num_parts):
+            part = _Part(index if self._has_parts else None)
+            part.zero_state = part.policy_state = algorithm.get_initial_rollout_state(size)
+            part.transform_state = algorithm.get_initial_transform_state(size)
+            self._observe(part, self._rows_of(part, time_step), copy=self._has_parts)
+            self._parts.append(part)
 
     def _rows_of(self, part: _Part, nest: Nest) -> Nest:
         """Return the rows of a part, of a nest ``[B, ...]``."""
@@ -119,13 +137,21 @@ class Unroll:
         size = self._env.batch_size // self._env.num_parts
         return map_structure(lambda leaf: leaf[part.index * size:(part.index + 1) * size], nest)
 
-    def _begin_where_it_was(self, state: Dict[str, Any]) -> None:
-        self._env.set_state(state["environments"])
+    def _begin_where_it_was(self, state: Dict[str, Any]) -> bool:
+        """Go on from a state, and return whether that could be done; if not, it is told why."""
+        try:
+            presents = [self._rows_of(part, state["present"]) for part in self._parts]
+            for part, present in zip(self._parts, presents, strict=True):
+                _check_same_kind(present, flatten(part.present))
+            self._env.set_state(state["environments"])
+        except (ForeignStateError, NotImplementedError) as error:
+            logging.warning("The environments cannot go on from where they were; new episodes begin: %s", error)
+            return False
         device = torch.get_default_device()
-        for part in self._parts:
+        for part, present in zip(self._parts, presents, strict=True):
             # Copies: tensors of a file lie at odd addresses, which may change the last bit of a matrix product.
-            part.begin_where_it_was([leaf.to(device, copy=True) for leaf in self._rows_of(part, state["present"])])
-        self._loaded = {}
+            part.begin_where_it_was([leaf.to(device, copy=True) for leaf in present])
+        return True
 
     def state_dict(self) -> Dict[str, Any]:
         """Return where the next unroll begins; nothing if the environments cannot tell their states."""

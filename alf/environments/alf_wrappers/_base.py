@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from alf.data_structures import TimeStep
-from alf.environments.alf_environment import AlfEnvironment
+from alf.environments.alf_environment import AlfEnvironment, ForeignStateError, check_layers, class_name
 from alf.tensor_specs import TensorSpec
 
 
@@ -126,14 +126,31 @@ class AlfEnvironmentBaseWrapper(AlfEnvironment):
         inner = None if names is None else self._env.get_state()
         if inner is None:
             return None
-        return {"env": inner, "reset_due": self._reset_due, "own": {name: getattr(self, name) for name in names}}
+        own = {name: getattr(self, name) for name in names}
+        return {"env": inner, "reset_due": self._reset_due, "own": own, "layers": self.layers()}
 
     def set_state(self, state: Any) -> None:
-        """Set the state of this wrapper and of what it wraps."""
+        """Set the state of this wrapper and of what it wraps.
+
+        Raises:
+            ForeignStateError: if it is the state of other wrappers or of another environment.
+        """
+        names = type(self).__dict__.get("state_attributes")
+        if names is None or not isinstance(state, dict) or not {"env", "reset_due", "own"} <= state.keys():
+            raise ForeignStateError(f"the state is not that of {type(self).__name__}, or that wrapper keeps none")
+        check_layers(state.get("layers"), self.layers())
+        if not isinstance(state["own"], dict) or set(state["own"]) != set(names):
+            raise ForeignStateError(
+                f"{type(self).__name__}: expected the attributes {sorted(names)} in its state, got {list(state['own'])}"
+            )
         self._env.set_state(state["env"])
-        self._reset_due = state["reset_due"]
-        for name, value in state["own"].items():
-            setattr(self, name, value)
+        self._reset_due = bool(state["reset_due"])
+        for name in names:
+            setattr(self, name, state["own"][name])
+
+    def layers(self) -> list[str]:
+        """Return the full names of the classes of this wrapper and of what it wraps, the outermost first."""
+        return [class_name(self), *self._env.layers()]
 
     def _require_unbatched(self) -> None:
         if self._env.batched:

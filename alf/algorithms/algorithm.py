@@ -10,6 +10,7 @@ from torch import nn
 from alf import summary
 from alf.algorithms._training.checkpoint import (
     LOSS_SCALER,
+    check_optimizer_states,
     load_optimizer_states,
     optimizer_states,
     split_state_dict,
@@ -329,6 +330,17 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
             if self._learner.loss_scaler is not None:
                 destination[prefix + LOSS_SCALER] = self._learner.loss_scaler.state_dict()
         return destination
+
+    def check_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        """Raise if the states of optimizers in ``state_dict`` are not those of the optimizers of the tree.
+
+        Raises:
+            KeyError, TypeError, ValueError: naming what is wrong.
+        """
+        _, optimizers = split_state_dict(state_dict)
+        if optimizers:
+            self.attach_optimizers()
+            check_optimizer_states(self, optimizers)
 
     def load_state_dict(self, state_dict: Dict[str, Any], strict: bool = True, skip_preloded: bool = True):
         """Load what :meth:`state_dict` returned. Optimizers that ``state_dict`` lacks keep their state.

@@ -8,7 +8,7 @@ from absl import logging
 from torch import nn
 
 from alf import summary
-from alf.algorithms._training.checkpoint import num_environments_of
+from alf.algorithms._training.checkpoint import check_rollout_state, num_environments_of
 from alf.algorithms._training.offline import OfflineReplay
 from alf.algorithms._training.replay import LastUnroll, Replay
 from alf.algorithms._training.unroll import Unroll
@@ -472,10 +472,14 @@ class RLAlgorithm(Algorithm):
         """Number of steps in the replay buffer, of all environments; 0 without one."""
         return self._replay.total_size if isinstance(self._replay, Replay) else 0
 
-    @property
-    def goes_on_exactly(self) -> bool:
-        """Whether the unroll begins where a checkpoint left its environments."""
-        return bool(self._loaded_unroll)
+    @staticmethod
+    def check_rollout_state_dict(state: Dict[str, Any]) -> None:
+        """Raise if ``state`` is nothing that :meth:`rollout_state_dict` returns.
+
+        Raises:
+            KeyError, ValueError: naming what is missing or wrong.
+        """
+        check_rollout_state(state)
 
     def load_rollout_state_dict(self, state: Dict[str, Any]) -> None:
         """Take over what :meth:`rollout_state_dict` returned.

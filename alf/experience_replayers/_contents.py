@@ -52,6 +52,18 @@ def load(name: str, storage: RowStorage, priorities: Optional[PrioritizedStarts]
     if tuple(saved_sizes.shape) != (num_environments, ):
         raise ValueError(f"{name}: expected the contents of {num_environments} environments, got "
                          f"{list(saved_sizes.shape)}.")
+    _check_counts(name, storage, saved_sizes, saved_positions)
+    least_length = int(saved_sizes.clamp(max=storage.max_length).max())
+    outer = {_key(leaf): storage.layout.rings[leaf.ring].interval for leaf in storage.layout.leaves}
+    if priorities is not None and _PRIORITY in contents:
+        outer[_PRIORITY] = 1
+        if not bool(torch.isfinite(contents[_PRIORITY]).all()) or bool((contents[_PRIORITY] < 0).any()):
+            raise ValueError(f"{name}: '{_PRIORITY}': expected finite numbers >= 0.")
+    for key, interval in outer.items():
+        shape = list(contents[key].shape[:2])
+        if len(shape) < 2 or shape[0] != num_environments or shape[1] < max(1, least_length // interval):
+            raise ValueError(f"{name}: '{key}': expected at least {[num_environments, least_length // interval]} "
+                             f"steps, got a tensor {list(contents[key].shape)}.")
     for leaf in storage.layout.leaves:
         value = contents[_key(leaf)]
         if value.dtype is not leaf.spec.dtype or tuple(value.shape[2:]) != leaf.spec.shape:
@@ -77,3 +89,15 @@ def load(name: str, storage: RowStorage, priorities: Optional[PrioritizedStarts]
         else:  # of a buffer that sampled uniformly
             priorities.values.fill_(priorities.largest)
         priorities.rebuild()
+
+
+def _check_counts(name: str, storage: RowStorage, sizes: torch.Tensor, positions: torch.Tensor) -> None:
+    """Raise if sizes and positions are not those that a buffer counts.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    for key, value, least in ((_SIZE, sizes, torch.zeros_like(sizes)), (_POSITION, positions, sizes)):
+        if value.dtype is not torch.int64 or value.shape != sizes.shape or bool((value < least).any()):
+            raise ValueError(f"{name}: '{key}': expected int64 {list(sizes.shape)} from {least.tolist()} on, got "
+                             f"{value.dtype} {value.tolist()}.")

@@ -24,13 +24,32 @@ class RngState:
             state["cuda"] = torch.cuda.get_rng_state_all()
         return state
 
+    def check_state_dict(self, state: Dict[str, Any]) -> None:
+        """Raise if ``state`` does not hold states of generators; none of this process is changed.
+
+        Raises:
+            LookupError, RuntimeError, TypeError, ValueError: by what generators of the same kinds say to it.
+        """
+        random.Random().setstate(_python_state(state))
+        np.random.RandomState().set_state(_numpy_state(state))
+        torch.Generator().set_state(state["torch"])
+
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Set the states of all generators that ``state`` and this machine have."""
-        python, array = state["python"], state["numpy"]
-        random.setstate((python["version"], tuple(python["internal"]), python["gauss_next"]))
-        np.random.set_state((array["name"], array["keys"].numpy().astype(np.uint32), array["position"],
-                             array["has_gauss"], array["cached"]))
+        random.setstate(_python_state(state))
+        np.random.set_state(_numpy_state(state))
         torch.set_rng_state(state["torch"])
         for device, cuda_state in enumerate(state.get("cuda", ())):
             if device < torch.cuda.device_count():
                 torch.cuda.set_rng_state(cuda_state, device)
+
+
+def _python_state(state: Dict[str, Any]) -> tuple:
+    python = state["python"]
+    return python["version"], tuple(python["internal"]), python["gauss_next"]
+
+
+def _numpy_state(state: Dict[str, Any]) -> tuple:
+    array = state["numpy"]
+    keys = array["keys"].numpy().astype(np.uint32)
+    return array["name"], keys, array["position"], array["has_gauss"], array["cached"]

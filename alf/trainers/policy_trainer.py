@@ -50,6 +50,17 @@ class TrainerProgress:
         """Return the counters."""
         return dict(vars(self))
 
+    def check_state_dict(self, state: Dict[str, Any]) -> None:
+        """Raise if ``state`` does not hold the counters.
+
+        Raises:
+            ValueError: naming the one that is missing or wrong.
+        """
+        for name, present in vars(self).items():
+            value = state[name]
+            if type(value) not in (int, type(present)) or not 0 <= value < 2**63:
+                raise ValueError(f"{name}: expected a number from 0 to 2**63, got {value!r:.80}")
+
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Set the counters."""
         for name in vars(self):
@@ -468,8 +479,8 @@ class RLTrainer(Trainer):
         self._env_steps_of_former = max(0, self._progress.env_steps - own_counts[0])
         self._count_all(own_counts)
         self._joint.begin(self._algorithm)
-        if self._progress.iterations and not self._algorithm.goes_on_exactly:
-            # The episodes that were running are gone; new ones begin, other than those of the first start.
+        if self._progress.iterations:
+            # Where the episodes that were running cannot go on, new ones begin, other than those of the first start.
             self._env.seed(self._seed_of_now())
         self._config.start_unroll_process = functools.partial(_unroll_process.start, self._config, self._seed_of_now())
 
@@ -545,6 +556,7 @@ class _Rollout:
 
     def __init__(self, algorithm):
         self.state_dict = algorithm.rollout_state_dict
+        self.check_state_dict = algorithm.check_rollout_state_dict
         self.load_state_dict = algorithm.load_rollout_state_dict
 
 

@@ -16,6 +16,7 @@ import platform
 import re
 import shutil
 import socket
+import stat
 import time
 from typing import Any, Iterator, Sequence
 
@@ -28,6 +29,8 @@ from alf.utils._checkpoint_codec import Encoder, decode
 FORMAT, FORMAT_VERSION, OLDEST_VERSION = "alf-checkpoint", 1, 1  # the last: that can still be read
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"ckpt-(\d+)")
+_PART_FILE = re.compile(r"[\w-]+\.(json|safetensors)")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _STALE_SECONDS = 3600.0
 _CHUNK_BYTES = 1 << 20
 
@@ -51,6 +54,8 @@ def list_steps(ckpt_dir: str) -> list[int]:
         names = os.listdir(ckpt_dir)
     except FileNotFoundError:
         return []
+    except NotADirectoryError:
+        raise CheckpointError(f"{ckpt_dir}: expected a directory of checkpoints, got a file. Move it away.") from None
     matches = filter(None, map(_NAME.fullmatch, names))
     return sorted(int(match[1]) for match in matches if os.path.isdir(os.path.join(ckpt_dir, match[0])))
 
@@ -215,27 +220,82 @@ def read_manifest(path: str) -> dict[str, Any]:
         CheckpointError: if a newer version wrote it.
     """
     try:
+        _require_regular(path, MANIFEST)
         with open(os.path.join(path, MANIFEST), "rb") as file:
             raw = file.read()
         manifest = json.loads(raw)
         checksum = manifest.pop("checksum")
         intact = _dump_manifest(manifest) == raw and manifest["format"] == FORMAT
-    except FileNotFoundError:
-        raise DamagedCheckpointError(f"{path}: {MANIFEST} is missing") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedCheckpointError(f"{path}: {MANIFEST} cannot be read: {error!r}") from error
     if not intact:
         raise DamagedCheckpointError(f"{path}: {MANIFEST} does not match its checksum {checksum}")
-    if not OLDEST_VERSION <= manifest["version"] <= FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: written in format {manifest['version']} by alf {manifest['versions']['alf']}; this alf "
-            f"reads formats {OLDEST_VERSION} to {FORMAT_VERSION}. Install that version."
-        )
+    _check_version(path, manifest)
+    _check_manifest(path, manifest)
     if f"ckpt-{manifest['step']}" != os.path.basename(os.path.abspath(path)):
         raise DamagedCheckpointError(
             f"{path}: the manifest is of step {manifest['step']}. Was the directory renamed?"
         )
     return manifest
+
+
+def _check_version(path: str, manifest: dict[str, Any]) -> None:
+    version, versions = manifest.get("version"), manifest.get("versions")
+    _require(path, "version", version, type(version) is int, "a whole number")
+    if not OLDEST_VERSION <= version <= FORMAT_VERSION:
+        writer = versions.get("alf", "unknown") if isinstance(versions, dict) else "unknown"
+        raise CheckpointError(
+            f"{path}: written in format {version} by alf {writer}; this alf reads formats {OLDEST_VERSION} to "
+            f"{FORMAT_VERSION}. Install that version."
+        )
+
+
+def _check_manifest(path: str, manifest: dict[str, Any]) -> None:
+    """Raise if a field that is used is not of the kind that is written: who can write files can write checksums."""
+    step, score, dropped = manifest.get("step"), manifest.get("score"), manifest.get("dropped", [])
+    names, sealed = manifest.get("versions"), manifest.get("files")
+    _require(path, "step", step, type(step) is int and step >= 0, "a number of iterations")
+    _require(path, "score", score, score is None or _is_finite(score), "null or a finite number")
+    _require(path, "dropped", dropped, _is_list_of_text(dropped), "a list of names")
+    is_text = isinstance(names, dict) and _is_list_of_text(list(names.values()))
+    _require(path, "versions", names, is_text, "versions by name")
+    _require(path, "files", sealed, isinstance(sealed, dict) and bool(sealed), "sizes and checksums by name")
+    for name, seal in sealed.items():
+        _require(path, "files", name, bool(_PART_FILE.fullmatch(name)), "names of parts")
+        is_seal = (
+            isinstance(seal, dict)
+            and type(seal.get("bytes")) is int
+            and isinstance(seal.get("sha256"), str)
+            and bool(_SHA256.fullmatch(seal["sha256"]))
+        )
+        _require(path, f"files.{name}", seal, is_seal, "size and checksum")
+
+
+def _require(path: str, field: str, value: Any, is_right: bool, expected: str) -> None:
+    if not is_right:
+        raise DamagedCheckpointError(f"{path}: {MANIFEST}: {field}: expected {expected}, got {value!r:.80}")
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and bool(np.isfinite(float(value)))
+
+
+def _is_list_of_text(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _require_regular(path: str, name: str) -> None:
+    """Raise if a file of a checkpoint is missing, or is something that is read for ever, as a pipe is."""
+    try:
+        mode = os.stat(os.path.join(path, name)).st_mode
+    except FileNotFoundError:
+        raise DamagedCheckpointError(f"{path}: {name} is missing") from None
+    if not stat.S_ISREG(mode):
+        raise DamagedCheckpointError(f"{path}: {name} is not a file but a {_told_kind(mode)}")
+
+
+def _told_kind(mode: int) -> str:
+    return "directory" if stat.S_ISDIR(mode) else "pipe" if stat.S_ISFIFO(mode) else "device or socket"
 
 
 def read_part(path: str, manifest: dict[str, Any], part: str) -> Any:
@@ -261,8 +321,7 @@ def read_part(path: str, manifest: dict[str, Any], part: str) -> Any:
 def _verify(path: str, manifest: dict[str, Any], name: str) -> None:
     expected = manifest["files"][name]
     file = os.path.join(path, name)
-    if not os.path.exists(file):
-        raise DamagedCheckpointError(f"{path}: {name} is missing")
+    _require_regular(path, name)
     size = os.path.getsize(file)
     if size != expected["bytes"]:
         raise DamagedCheckpointError(f"{path}: {name} has {size} bytes, {expected['bytes']} were written")

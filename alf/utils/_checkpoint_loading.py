@@ -9,7 +9,7 @@ from absl import logging
 from torch import nn
 
 from alf.utils import _checkpoint_files as files
-from alf.utils._checkpoint_files import CheckpointError
+from alf.utils._checkpoint_files import CheckpointError, DamagedCheckpointError
 from alf.utils._checkpoint_parts import (
     OPTIMIZER,
     REPLAY_BUFFER,
@@ -59,8 +59,14 @@ class Loading:
             loaded: Any = {}
             for part in ("", OPTIMIZER, REPLAY_BUFFER):
                 if part not in self._left_out_parts and f"{name}{part}.json" in manifest["files"]:
-                    loaded = merge(loaded, files.read_part(path, manifest, name + part))
-            states[name], found = self._fit(name, module, loaded)
+                    state = files.read_part(path, manifest, name + part)
+                    try:
+                        loaded = merge(loaded, state)
+                    except (AttributeError, TypeError) as error:
+                        raise DamagedCheckpointError(f"{path}: {name}{part}: no part of {name}: {error}") from error
+            if isinstance(module, nn.Module) and not isinstance(loaded, dict):
+                raise DamagedCheckpointError(f"{path}: {name}: expected entries by name, got {loaded!r:.80}")
+            states[name], found = self._fit(name, module, loaded, path)
             problems += found
         if problems:
             told = f"{path} does not fit:\n  " + "\n  ".join(problems)
@@ -68,7 +74,19 @@ class Loading:
                 raise CheckpointError(f"{told}\n{_HOW_TO_FIT}")
             logging.warning("%s\nMissing entries stay as they are, unexpected ones are not used.", told)
         for name, state in states.items():
+            self._check(path, name, modules[name], state)
+        for name, state in states.items():
             modules[name].load_state_dict(state)
+
+    def _check(self, path: str, name: str, module: Any, state: Any) -> None:
+        """Let an object look at its state, before any is changed: all fields may be there and mean nothing."""
+        check = getattr(module, "check_state_dict", None)
+        if check is None:
+            return
+        try:
+            check(state)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise DamagedCheckpointError(f"{path}: {name}: {error}") from error
 
     def _tell_dropped(self, path: str, manifest: dict[str, Any], modules: dict[str, Any]) -> None:
         """Leave alone, and say so, the replay buffers that a newer checkpoint has taken over."""
@@ -99,7 +117,7 @@ class Loading:
                 ", ".join(changed),
             )
 
-    def _fit(self, name: str, module: Any, loaded: Any) -> tuple[Any, list[str]]:
+    def _fit(self, name: str, module: Any, loaded: Any, path: str) -> tuple[Any, list[str]]:
         """Return the state to give to `module`, and what is wrong with it."""
         if not isinstance(loaded, dict):
             return loaded, []
@@ -120,10 +138,18 @@ class Loading:
                 del loaded[key]
         for key, value in loaded.items():
             present = current.get(key)
-            if not isinstance(value, torch.Tensor) or not isinstance(present, torch.Tensor):
+            if not isinstance(present, torch.Tensor) or isinstance(present, nn.UninitializedParameter):
                 continue
-            if not isinstance(present, nn.UninitializedParameter) and value.shape != present.shape:
+            if not isinstance(value, torch.Tensor):
+                problems.append(f"{name}.{key}: no tensor but {value!r:.80} {_NOW} {tuple(present.shape)}")
+            elif value.shape != present.shape:
                 problems.append(f"{name}.{key}: {tuple(value.shape)} {_NOW} {tuple(present.shape)}")
+            elif _kind(value) != _kind(present):
+                problems.append(f"{name}.{key}: {value.dtype} {_NOW} {present.dtype}")
+        for key, _ in module.named_parameters():
+            value = loaded.get(key)
+            if isinstance(value, torch.Tensor) and value is not current.get(key) and not bool(value.isfinite().all()):
+                raise DamagedCheckpointError(f"{path}: {name}.{key}: NaN or infinite, as no saved parameter was")
         return loaded, problems
 
     def _keep_current(self, current: dict, loaded: dict, path: str, name: str, disabled: list[str]) -> None:
@@ -146,3 +172,8 @@ class Loading:
             return True
         prefixes = tuple(self._ignored_prefixes)
         return path.startswith(prefixes) or f"{name}.{path}".startswith(prefixes)
+
+
+def _kind(tensor: torch.Tensor) -> tuple[bool, ...]:
+    """Return what of a dtype may not differ: numbers of one kind become others of it, but no other kind."""
+    return tensor.is_floating_point(), tensor.is_complex(), tensor.dtype is torch.bool

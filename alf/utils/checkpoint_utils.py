@@ -60,7 +60,8 @@ class Checkpointer:
         max_to_keep: number of newest checkpoints kept by `save`; None keeps all. The best one, see `save_best`, is
             kept besides.
         **kwargs: {name: object with `state_dict()` and `load_state_dict()`}; the names are those of the
-        files.
+        files. One that also has `check_state_dict(state)` is asked whether a state is fit to be loaded, before any
+        object is changed: what it raises is told as damage of the checkpoint.
     """
 
     def __init__(self, ckpt_dir: str, *, max_to_keep: int | None = None, **kwargs: Any):
@@ -306,7 +307,10 @@ def extract_sub_state_dict_from_checkpoint(checkpoint_prefix: str, checkpoint_pa
         found = "algorithm" if name == "alg" and "alg.json" not in manifest["files"] else name
         if f"{found}.json" not in manifest["files"]:
             raise CheckpointError(f"{candidate} holds nothing named {found!r}, but {part_names(manifest)}.")
-        return found, files.read_part(candidate, manifest, found)
+        state = files.read_part(candidate, manifest, found)
+        if not isinstance(state, dict):
+            raise DamagedCheckpointError(f"{candidate}: {found}: expected entries by name, got {state!r:.80}")
+        return found, state
 
     candidate, (name, state) = _read_newest(checkpoint_path, read)
     if not prefix:

@@ -447,6 +447,13 @@ def test_episodes_that_do_not_go_on_after_a_resume_end_with_the_steps_that_are_s
         alf.reset_configs()
 
 
+def test_where_the_unroll_stood_is_forgotten_when_another_process_unrolls(scripted_env, sampling_config):
+    algorithm = make(scripted_env(), sampling_config(async_unroll=True))
+    unroll = {"environments": ["old"], "present": [torch.zeros(2)]}
+    algorithm.load_rollout_state_dict({"unroll_carry": 0.0, "unroll": unroll, "credit": 0.0, "steps_per_update": 0})
+    assert algorithm.rollout_state_dict()["unroll"] == {}  # a later start without async_unroll would go back to it
+
+
 def test_episodes_that_go_on_after_a_resume_do_not_end(scripted_env, sampling_config):
     alf.config("ReplayBuffer", enable_checkpoint=True)
     try:

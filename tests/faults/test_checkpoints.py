@@ -9,7 +9,9 @@ import shutil
 
 import pytest
 from command_line import checkpoints
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+
+from alf.utils import _checkpoint_files
 
 BIN = pathlib.Path(__file__).parents[1] / "bin"
 TINY, OFF_POLICY = BIN / "tiny_conf.py", BIN / "off_policy_conf.py"
@@ -192,3 +194,97 @@ def test_best_policy_of_evaluations_outlives_the_rotation(commands, tmp_path):
     assert done.code == 0, done.stderr
     (kept, ) = (_folder(tmp_path) / "best").iterdir()
     assert json.loads((kept / "manifest.json").read_text())["score"] >= best - 1e-3
+
+
+NEW_EPISODES = "The environments cannot go on from where they were; new episodes begin: "
+
+
+@pytest.mark.parametrize("workers", [("0", "None"), ("None", "0")], ids=["to a native batch", "from a native batch"])
+def test_environments_of_gymnasium_and_native_ones_take_over_from_each_other(commands, tmp_path, workers):
+    first, second = (f"create_environment.num_workers={number}" for number in workers)
+    done = _go_on(commands, tmp_path, first, num_iterations=4)
+    assert done.code == 0, done.stderr
+    done = _go_on(commands, tmp_path, second, num_iterations=8)
+    assert done.code == 0, done.stderr
+    assert NEW_EPISODES in done.stderr and "native batch of CartPole" in done.stderr
+    assert "resumed from iteration 4 of " in done.stderr and checkpoints(tmp_path)[-1] == 8
+
+
+def test_another_wrapper_begins_new_episodes_and_ends_those_in_the_replay_buffer(commands, off_policy_run):
+    done = _go_on(
+        commands, off_policy_run,
+        "suite_gym.load.gym_env_wrappers=(__import__('gymnasium').wrappers.FlattenObservation, )", conf=OFF_POLICY)
+    assert done.code == 0, done.stderr
+    (told, ) = [line for line in done.stderr.splitlines() if NEW_EPISODES in line]
+    saved, found = told.split(", got ")
+    assert "FlattenObservation" in found and "FlattenObservation" not in saved and saved.count("PendulumEnv") == 1
+    stored = load_file(_folder(off_policy_run) / "ckpt-8" / "rollout-replay_buffer.safetensors")
+    (step_type, ) = [value for name, value in stored.items() if name.endswith("step_type")]
+    # Six iterations of three steps, then two of new episodes.
+    assert step_type[:, :24].tolist() == [[0] + [1] * 16 + [2] + [0] + [1] * 5] * 2
+
+
+def _change(folder, name, change):
+    """Change a JSON or tensor file of a checkpoint, with checksums that fit."""
+    file = folder / name
+    if file.suffix == ".json":
+        file.write_text(json.dumps(change(json.loads(file.read_text()))))
+    else:
+        save_file(change(load_file(file)), file)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["checksum"]
+    manifest["files"][name] = _checkpoint_files._seal(str(file))
+    (folder / "manifest.json").write_bytes(_checkpoint_files._dump_manifest(manifest))
+
+
+def _first_row(tensors):
+    """Cut what has several rows to one, in the first of the tensors that has."""
+    name = next(name for name, tensor in tensors.items() if tensor.ndim == 2)
+    return {**tensors, name: tensors[name][:1].clone()}
+
+
+@pytest.mark.parametrize("name, change, told", [
+    ("trainer_progress.json", lambda state: {**state, "iterations": -5}, "trainer_progress: iterations: expected"),
+    ("trainer_progress.json", lambda state: {**state, "env_steps": "many"}, "trainer_progress: env_steps: expected"),
+    ("trainer_progress.json", lambda state: {"iterations": 6}, "trainer_progress: "),
+    ("trainer_progress.json", lambda state: [1], "trainer_progress: "),
+    ("rng.json", lambda state: {}, "rng: "),
+    ("rng.json", lambda state: {**state, "python": {**state["python"], "internal": [1, 2]}}, "rng: "),
+    ("rollout.json", lambda state: [1, 2], "rollout: expected entries by name"),
+    ("rollout.json", lambda state: {"a": 1}, "rollout: expected unroll_carry"),
+    ("algorithm-optimizer.safetensors", _first_row, "exp_avg: expected a tensor ["),
+    ("algorithm-optimizer.safetensors", lambda state: {k: v * float("nan") if v.is_floating_point() else v
+                                                       for k, v in state.items()}, "NaN or infinite"),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_contents_that_mean_nothing_are_told_and_the_checkpoint_before_is_used(commands, run, name, change, told):
+    _change(_folder(run) / "ckpt-6", name, change)
+    done = _go_on(commands, run)
+    assert done.code == 0, done.stderr
+    assert "DAMAGED CHECKPOINT, not used: " in done.stderr and told in done.stderr
+    assert "resumed from iteration 4 of " in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_replay_buffer_of_other_shapes_is_told(commands, off_policy_run):
+    def cut(tensors):
+        name = next(name for name in tensors if name.endswith("_current_pos"))
+        return {**tensors, name: -tensors[name]}
+
+    _change(_folder(off_policy_run) / "ckpt-6", "rollout-replay_buffer.safetensors", cut)
+    done = _go_on(commands, off_policy_run, conf=OFF_POLICY)
+    assert done.code == 2
+    assert "The replay buffer in the checkpoint does not fit, or is damaged: " in done.stderr
+    assert "'_current_pos': expected int64 [2] from [18, 18] on" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("place", ["train", "train/algorithm", "train.log", "run.json"])
+def test_a_run_directory_with_something_else_in_it_ends_with_2(commands, run, place):
+    path = pathlib.Path(run, place)
+    if path.is_dir():
+        shutil.rmtree(path)
+        path.write_text("")
+    else:
+        path.unlink()
+        path.mkdir()
+    done = _go_on(commands, run)
+    assert done.code == 2, done.stderr
+    assert f"{path}: expected a " in done.stderr and ", got a " in done.stderr and "Traceback" not in done.stderr

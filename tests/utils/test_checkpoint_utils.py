@@ -15,6 +15,7 @@ import time
 import pytest
 import torch
 from absl import logging as absl_logging
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from alf.utils import _checkpoint_files
@@ -488,6 +489,151 @@ def test_any_damage_of_the_newest_is_told_and_the_one_before_is_used(tmp_path, l
         assert "DAMAGED CHECKPOINT" in log.text and "ckpt-2" in log.text and "Going on from" in log.text
         with pytest.raises(CheckpointError, match="ckpt-2"):
             load(tmp_path, 2)
+
+
+def change_manifest(path, **fields):
+    """Give fields of a manifest other values, None for none, with a checksum that fits."""
+    manifest = {**json.loads((path / "manifest.json").read_text()), **fields}
+    del manifest["checksum"]
+    manifest = {name: value for name, value in manifest.items() if value != "remove"}
+    (path / "manifest.json").write_bytes(_checkpoint_files._dump_manifest(manifest))
+
+
+def change_part(path, name, change):
+    """Change the contents of a JSON or tensor file, with a checksum that fits."""
+    file = path / name
+    if name.endswith(".json"):
+        file.write_text(json.dumps(change(json.loads(file.read_text()))))
+    else:
+        save_file(change(load_file(file)), file)
+    sealed = json.loads((path / "manifest.json").read_text())["files"]
+    change_manifest(path, files={**sealed, name: _checkpoint_files._seal(str(file))})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"version": "a"},
+        {"version": None},
+        {"version": True},
+        {"version": "remove"},
+        {"versions": None},
+        {"versions": [1]},
+        {"versions": "remove"},
+        {"files": []},
+        {"files": "remove"},
+        {"files": {}},
+        {"files": {"algorithm.json": 5}},
+        {"files": {"../../passwd": {"bytes": 1, "sha256": "0" * 64}}},
+        {"dropped": None},
+        {"dropped": [1]},
+        {"score": "x"},
+        {"step": "9"},
+        {"step": [9]},
+        {"step": -9},
+    ],
+    ids=str,
+)
+def test_fields_of_a_manifest_that_mean_nothing_are_damage_whatever_the_checksum(tmp_path, log, fields):
+    save(tmp_path, 7)
+    save(tmp_path, 9)
+    change_manifest(tmp_path / "ckpt-9", **fields)
+    assert load(tmp_path)[0] == 7
+    assert f"manifest.json: {next(iter(fields))}" in log.text
+    assert Checkpointer(str(tmp_path)).best_score() is None
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "algorithm.json"])
+@pytest.mark.parametrize("kind", ["pipe", "directory", "nested without end"])
+def test_something_else_in_the_place_of_a_file_is_damage(tmp_path, log, name, kind):
+    save(tmp_path, 7)
+    save(tmp_path, 9)
+    file = tmp_path / "ckpt-9" / name
+    file.unlink()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "directory":
+        file.mkdir()
+    elif name == "manifest.json":
+        file.write_text("[" * 100_000 + "]" * 100_000)
+    else:
+        file.write_text("0")
+        change_part(tmp_path / "ckpt-9", name, lambda _: nested(400))
+    assert load(tmp_path)[0] == 7
+    assert "DAMAGED CHECKPOINT, not used" in log.text
+
+
+def nested(depth):
+    value = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_a_newer_format_without_versions_is_refused_as_newer(tmp_path):
+    save(tmp_path, 9)
+    change_manifest(tmp_path / "ckpt-9", version=99, versions="remove")
+    with pytest.raises(CheckpointError, match="written in format 99 by alf unknown"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("change", [lambda state: "x", lambda state: [1]], ids=["text", "list"])
+def test_a_module_whose_state_has_no_names_is_damaged(tmp_path, log, change):
+    save(tmp_path, 7)
+    save(tmp_path, 9)
+    change_part(tmp_path / "ckpt-9", "algorithm.json", change)
+    assert load(tmp_path)[0] == 7
+    assert "no part of algorithm: " in log.text
+    assert load(tmp_path, including_optimizer=False, including_replay_buffer=False)[0] == 7
+    assert "algorithm: expected entries by name" in log.text
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
+def test_parameters_of_another_kind_of_number_are_refused(tmp_path, dtype):
+    save(tmp_path, 9)
+    key = "algorithm._net.weight"
+    change_part(tmp_path / "ckpt-9", "algorithm.safetensors", lambda state: {**state, key: state[key].to(dtype)})
+    with pytest.raises(CheckpointError, match=f"_net.weight: {dtype} in the checkpoint, but now torch.float32"):
+        load(tmp_path)
+
+
+def test_a_number_in_the_place_of_a_parameter_is_refused(tmp_path):
+    save(tmp_path, 9)
+    change_part(tmp_path / "ckpt-9", "algorithm.json", lambda state: {**state, "_net.weight": 3.0})
+    with pytest.raises(CheckpointError, match="_net.weight: no tensor but 3.0 in the checkpoint"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_parameters_that_are_not_finite_are_damage(tmp_path, log, value):
+    save(tmp_path, 7)
+    save(tmp_path, 9)
+    key = "algorithm._net.weight"
+    change_part(
+        tmp_path / "ckpt-9", "algorithm.safetensors", lambda state: {**state, key: torch.full_like(state[key], value)}
+    )
+    assert load(tmp_path)[0] == 7
+    assert "algorithm._net.weight: NaN or infinite" in log.text
+
+
+class Careful(Progress):
+    """Looks at what it is to load."""
+
+    def check_state_dict(self, state):
+        if state["iterations"] < 0:
+            raise ValueError(f"iterations: got {state['iterations']}")
+
+
+def test_nothing_is_changed_when_the_last_object_finds_its_state_wrong(tmp_path, log):
+    for step in (7, 9):
+        Checkpointer(str(tmp_path), algorithm=Agent(float(step)), progress=Careful(step)).save(step)
+    change_part(tmp_path / "ckpt-9", "progress.json", lambda state: {**state, "iterations": -9})
+    agent = Agent(-1.0)
+    checkpointer = Checkpointer(str(tmp_path), algorithm=agent, progress=Careful())
+    with pytest.raises(CheckpointError, match="ckpt-9: progress: iterations: got -9"):
+        checkpointer.load(9)
+    assert agent.values() == everything(-1.0)
+    assert checkpointer.load() == 7 and "progress: iterations: got -9" in log.text
 
 
 def test_every_byte_of_a_manifest_counts(tmp_path):

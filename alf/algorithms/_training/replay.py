@@ -11,6 +11,7 @@ from alf.data_structures import BatchInfo, Experience, StepType, TimeStep
 from alf.experience_replayers.replay_buffer import ReplayBuffer
 from alf.nest import Nest, flatten, get_field, map_structure
 from alf.utils import dist_utils
+from alf.utils.checkpoint_utils import CheckpointError
 from alf.utils.schedulers import as_scheduler
 
 _FIRST, _LAST = int(StepType.FIRST), int(StepType.LAST)
@@ -185,7 +186,12 @@ class Replay:
             name="replay_buffer")
         self._check_length(buffer)
         if self._loaded:
-            buffer.load_state_dict(self._loaded)
+            try:
+                buffer.load_state_dict(self._loaded)
+            except RuntimeError as error:
+                raise CheckpointError(
+                    f"The replay buffer in the checkpoint does not fit, or is damaged: {error}\nTo go on with an empty "
+                    'one set alf.config("ReplayBuffer", enable_checkpoint=False).') from error
             _end_lost_episodes(buffer, experience.step_type[0])
         self._loaded = None
         return buffer

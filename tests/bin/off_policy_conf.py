@@ -4,17 +4,26 @@ from functools import partial
 
 import alf
 from alf.algorithms.data_transformer import NStepReturn
+from alf.algorithms.ddpg_algorithm import DdpgAlgorithm
 from alf.algorithms.dqn_algorithm import DqnAlgorithm
 from alf.algorithms.r2d2_algorithm import R2d2Algorithm
 from alf.algorithms.sac_algorithm import SacAlgorithm
 from alf.algorithms.td3_algorithm import Td3Algorithm
-from alf.networks import ActorDistributionNetwork, ActorNetwork, CriticNetwork, QNetwork, QRNNNetwork
+from alf.networks import (
+    ActorDistributionNetwork,
+    ActorNetwork,
+    CriticNetwork,
+    DuelingQNetwork,
+    QNetwork,
+    QRNNNetwork,
+)
+from alf.utils.schedulers import LinearScheduler
 
 method = alf.define_config("method", "sac")
 small = dict(fc_layer_params=(8, ))
 critic = partial(CriticNetwork, joint_fc_layer_params=(8, ))
 adam = partial(alf.optimizers.Adam, lr=1e-2)
-training = dict(priority_replay=method in ("dqn", "r2d2"), mini_batch_length=2)
+training = dict(priority_replay=method in ("dqn", "rainbow", "r2d2"), mini_batch_length=2)
 
 if method == "sac":
     algorithm = partial(
@@ -31,6 +40,27 @@ elif method == "td3":
         critic_network_ctor=critic,
         actor_optimizer=adam(),
         critic_optimizer=adam())
+elif method == "ddpg":  # with noise that is a state of the unroll
+    algorithm = partial(
+        DdpgAlgorithm,
+        actor_network_ctor=partial(ActorNetwork, **small),
+        critic_network_ctor=critic,
+        actor_optimizer=adam(),
+        critic_optimizer=adam())
+elif method == "rainbow":
+    algorithm = partial(
+        DqnAlgorithm,
+        q_network_cls=partial(DuelingQNetwork, noisy_std=0.5, stream_fc_layer_params=(8, ), **small),
+        value_distribution="c51",
+        v_min=0.0,
+        v_max=100.0,
+        target_net_target_action=False,
+        rollout_epsilon_greedy=0.0,
+        q_optimizer=adam())
+    training.update(
+        mini_batch_length=4,
+        data_transformer_ctor=partial(NStepReturn, n_step=3, gamma=0.99),
+        priority_replay_beta=LinearScheduler("percent", [(0, 0.4), (1, 1.0)]))
 elif method == "dqn":
     algorithm = partial(DqnAlgorithm, q_network_cls=partial(QNetwork, **small), q_optimizer=adam())
     training.update(mini_batch_length=4, data_transformer_ctor=partial(NStepReturn, n_step=3, gamma=0.99))
@@ -42,7 +72,7 @@ else:
         q_optimizer=adam())
     training.update(mini_batch_length=8, use_rollout_state=True)
 
-is_continuous = method in ("sac", "td3")
+is_continuous = method in ("sac", "td3", "ddpg")
 alf.config(
     "create_environment",
     env_name="Pendulum-v1" if is_continuous else "CartPole-v1",

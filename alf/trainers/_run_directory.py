@@ -83,13 +83,17 @@ def _check_run(path: pathlib.Path, run: Any) -> None:
 
 
 def _told_kind(path: pathlib.Path) -> str:
-    return "a directory" if path.is_dir() else "a file" if path.is_file() else "a pipe or device"
+    return "a directory" if path.is_dir() else "a file" if path.is_file() else "a pipe or a disk"
+
+
+def _is_file_or_device(path: pathlib.Path) -> bool:
+    return path.is_file() or path.is_char_device()  # a log may be a link to /dev/null
 
 
 def _check_places(root_dir: str) -> None:
     """Raise if a file is where the run has a directory, or the other way round."""
     for names, is_right, expected in ((_FOLDERS, pathlib.Path.is_dir, "a directory"),
-                                      (_FILES, pathlib.Path.is_file, "a file")):
+                                      (_FILES, _is_file_or_device, "a file")):
         for name in names:
             path = pathlib.Path(root_dir, name)
             if path.exists() and not is_right(path):

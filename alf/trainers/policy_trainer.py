@@ -433,7 +433,7 @@ class Trainer(abc.ABC):
             return
         self._num_checkpoint_failures = 0
         self._saved_iterations = self._progress.iterations
-        if told and self._joint.is_first:
+        if (told or self._signals.leaving) and self._joint.is_first:
             logging.info("saved iteration %d: %s", self._progress.iterations, path)
 
 

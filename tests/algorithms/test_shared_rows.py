@@ -2,12 +2,14 @@
 
 import multiprocessing
 import threading
+import types
 
 import pytest
 import torch
 
 from alf.algorithms._training.shared_rows import SharedParameters, SharedRows, StepQueue
 from alf.algorithms.async_unroller import AsyncUnroller, _Started
+from alf.data_structures import Experience
 
 CONTEXT = multiprocessing.get_context("spawn")
 
@@ -133,10 +135,12 @@ def test_rows_are_read_on_the_cpu_whatever_the_default_device_is():
 def test_experience_of_the_other_process_arrives_on_the_default_device(queues):
     writer, reader, pipe = queues
     for t in range(2):
-        assert writer.put((step(t), step(t), torch.tensor(t)), pipe, timeout_seconds=1)
+        experience = Experience(time_step=step(t))
+        assert writer.put((experience, step(t), torch.tensor(t)), pipe, timeout_seconds=1)
     unroller = AsyncUnroller.__new__(AsyncUnroller)
+    unroller._algorithm = types.SimpleNamespace(_data_transformer=None)
     unroller._queue, unroller._started = reader, _Started(None, (), is_transformed=True)
     with torch.device("meta"):
         result, = unroller.gather_unroll_results(2, 2)
-    for steps in (result.experience, result.inputs):
+    for steps in (result.experience.time_step, result.inputs):
         assert steps["image"].device.type == "meta" and steps["image"].shape == (2, 3, 5, 7)

@@ -68,7 +68,7 @@ def test_a_lost_process_is_made_again(commands, tmp_path, cluster, second_machin
     command = train(commands, cluster, tmp_path / "run", "--num_processes", 2)
     command.wait_for_checkpoint(tmp_path / "run", 20)
     member(tmp_path / "run", 1).kill()
-    command.wait_for(lambda: command.stderr.count("training in 2 processes") == 2)
+    command.wait_for(lambda: command.stderr.count("starting 2 processes") == 2)
     for words in ("process 1 of 2 ended with signal 9 (Killed)", "starting again from the last checkpoint; 3 more"):
         assert words in command.stderr, command.stderr
     assert_ends_well(command, tmp_path / "run")
@@ -78,9 +78,9 @@ def test_a_lost_process_is_made_again(commands, tmp_path, cluster, second_machin
 def test_training_goes_on_without_a_lost_machine(commands, tmp_path, cluster, second_machine):
     command = train(commands, cluster, tmp_path / "run")
     command.wait_for_checkpoint(tmp_path / "run", 20)
-    assert "training in 2 processes" in command.stderr
+    assert "starting 2 processes" in command.stderr
     cluster.remove_node(second_machine, allow_graceful=False)
-    command.wait_for(lambda: "training in 1 processes" in command.stderr)
+    command.wait_for(lambda: "starting 1 processes" in command.stderr)
     assert "a place of Ray is lost" in command.stderr
     assert_ends_well(command, tmp_path / "run")
 
@@ -88,7 +88,7 @@ def test_training_goes_on_without_a_lost_machine(commands, tmp_path, cluster, se
 def test_restarts_are_not_more_than_allowed(commands, tmp_path, cluster):
     command = train(commands, cluster, tmp_path / "run", "--max_restarts", 1)
     for number in (1, 2):
-        command.wait_for(lambda number=number: command.stderr.count("training in 1 processes") == number)
+        command.wait_for(lambda number=number: command.stderr.count("starting 1 processes") == number)
         newest = checkpoints(tmp_path / "run")[-1:] or [0]
         command.wait_for_checkpoint(tmp_path / "run", newest[0] + 20)
         member(tmp_path / "run", 0).kill()

@@ -57,7 +57,7 @@ def check_optimizer_states(algorithm: nn.Module, states: Dict[str, Any]) -> None
         algorithm: root of the tree, with attached optimizers.
         states: as :func:`optimizer_states` returns them, without prefix.
     Raises:
-        ValueError: if groups, numbers of parameters or shapes differ, or a number is NaN or infinite.
+        ValueError: if groups, numbers of parameters or shapes differ, or a number is NaN.
     """
     for key, optimizer in _named_optimizers(algorithm):
         if key in states:
@@ -80,8 +80,9 @@ def _check_moments(place: str, moments: Dict[str, Any], parameter: torch.Tensor)
         if name in _MOMENTS and (not isinstance(value, torch.Tensor) or value.shape != parameter.shape):
             raise ValueError(f"{place}.{name}: expected a tensor {list(parameter.shape)}, got "
                              f"{list(value.shape) if isinstance(value, torch.Tensor) else repr(value)}")
-        if isinstance(value, torch.Tensor) and not bool(value.isfinite().all()):
-            raise ValueError(f"{place}.{name}: NaN or infinite")
+        # Infinity is the square of a very large gradient: such parameters stay as they are, and it may be saved.
+        if isinstance(value, torch.Tensor) and bool(value.isnan().any()):
+            raise ValueError(f"{place}.{name}: NaN")
 
 
 def check_rollout_state(state: Dict[str, Any]) -> None:

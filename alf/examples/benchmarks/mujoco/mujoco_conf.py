@@ -5,7 +5,7 @@ import alf
 alf.config('create_environment', num_parallel_environments=1)
 
 # The default, https://arxiv.org/abs/1502.01852, begins with weights 2.4 times as large. With these steeper functions
-# HalfCheetah is learned half as fast (docs/benchmarks).
+# SAC has a return of 3,100 on HalfCheetah where it has 5,200 with those of PyTorch (docs/benchmarks).
 alf.config('FC', use_torch_init=True)
 alf.config('ParallelFC', use_torch_init=True)
 

@@ -8,10 +8,11 @@ Cost: 290 s for 38k steps on one core, with TrainerConfig.compile="default".
 
 import alf
 from alf.algorithms.oac_algorithm import OacAlgorithm
-from alf.examples.benchmarks.mujoco import sac_mujoco_conf  # noqa: F401
+from alf.examples.benchmarks.mujoco import (
+    inverted_double_pendulum_conf,  # noqa: F401
+    sac_mujoco_conf,  # noqa: F401
+)
 from alf.utils import dist_utils
-
-alf.config('create_environment', env_name='InvertedDoublePendulum-v5')
 
 alf.config('Agent', rl_algorithm_cls=OacAlgorithm)
 
@@ -22,10 +23,3 @@ alf.config(
     actor_optimizer=alf.optimizers.Adam(lr=3e-4),
     critic_optimizer=alf.optimizers.Adam(lr=3e-4),
     alpha_optimizer=alf.optimizers.Adam(lr=3e-4))
-
-alf.config(
-    'TrainerConfig',
-    initial_collect_steps=1000,
-    replay_buffer_length=100000,
-    num_iterations=40000,
-    summary_interval=200)

@@ -2,14 +2,11 @@
 
 import alf
 from alf.examples import sac_conf  # noqa: F401
+from alf.examples.benchmarks.mujoco import mujoco_conf  # noqa: F401
 from alf.utils import dist_utils
-
-alf.config('create_environment', num_parallel_environments=1)
 
 alf.config('ActorDistributionNetwork', fc_layer_params=(256, 256))
 alf.config('CriticNetwork', joint_fc_layer_params=(256, 256))
-
-alf.config('OneStepTDLoss', gamma=0.99)
 
 # Minus one nat for each component of an action in [-1, 1]: log(2 * min_prob) = -1.
 alf.config('calc_default_target_entropy', min_prob=0.184)
@@ -20,10 +17,3 @@ alf.config(
     actor_optimizer=alf.optimizers.Adam(lr=3e-4),
     critic_optimizer=alf.optimizers.Adam(lr=3e-4),
     alpha_optimizer=alf.optimizers.Adam(lr=3e-4))
-
-alf.config(
-    'TrainerConfig',
-    initial_collect_steps=10000,
-    replay_buffer_length=1000000,
-    num_iterations=1000000,
-    summary_interval=5000)

@@ -1,8 +1,8 @@
 """DDPG on InvertedDoublePendulum-v5, a small MuJoCo task.
 
 Launch: python -m alf.bin.train --conf benchmarks/mujoco/ddpg_inverted_double_pendulum_conf.py --root_dir /tmp/ddpg
-Result: mean return over 10 training episodes 9000 after 18k, 31k and 17k environment steps (3 seeds); the policy without
-exploration after 40k 9293, 9330 and 9262 of at most 9360.
+Result: mean return over 10 training episodes 9000 after 18k, 31k and 17k environment steps (3 seeds); the policy
+without exploration after 40k 9293, 9330 and 9262 of at most 9360.
 Cost: 160 s on one core, with TrainerConfig.compile="default".
 """
 

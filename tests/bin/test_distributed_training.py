@@ -75,8 +75,9 @@ def test_the_work_is_shared(commands, tmp_path):
     saved = final_state(tmp_path / "run", 2)
     folder, own_folder = f"train/algorithm/ckpt-{checkpoints(tmp_path / 'run')[-1]}", "train/process1/checkpoints"
     own_folder += f"/ckpt-{checkpoints(tmp_path / 'run')[-1]}"
-    steps = [json.dumps(saved[f"{place}/metrics.json"]) for place in (folder, own_folder)]
-    assert steps[0] != steps[1]  # each has seen episodes of its own
+    metrics = [{name.removeprefix(place): tensor.tolist() for name, tensor in saved.items()
+                if name.startswith(f"{place}/metrics.safetensors/")} for place in (folder, own_folder)]
+    assert metrics[0] and metrics[0] != metrics[1]  # each has seen episodes of its own
     assert 200 <= saved[f"{folder}/trainer_progress.json"]["env_steps"] < 232
     assert records(tmp_path / "run")[-1]["Metrics/EnvironmentSteps"] > 150
     assert {row["DDP/para_consistency"] for row in records(tmp_path / "run") if "DDP/para_consistency" in row} <= {1.0}

@@ -254,7 +254,7 @@ def _first_row(tensors):
     ("rollout.json", lambda state: {"a": 1}, "rollout: expected unroll_carry"),
     ("algorithm-optimizer.safetensors", _first_row, "exp_avg: expected a tensor ["),
     ("algorithm-optimizer.safetensors", lambda state: {k: v * float("nan") if v.is_floating_point() else v
-                                                       for k, v in state.items()}, "NaN or infinite"),
+                                                       for k, v in state.items()}, ": NaN"),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_contents_that_mean_nothing_are_told_and_the_checkpoint_before_is_used(commands, run, name, change, told):
     _change(_folder(run) / "ckpt-6", name, change)

@@ -20,7 +20,7 @@ def test_memory_to_share_is_of_zeros_and_gone_with_the_last_process():
 
 def test_without_the_extension_it_is_told_and_there_is_none(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "alf._exchange", None)
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="absl")
     with _members._shared_memory(3) as none:
         assert none == []
     assert "the extension alf._exchange is not built: processes exchange with gloo" in caplog.text

@@ -240,8 +240,9 @@ class ReplayBuffer(RingBuffer):
         Raises:
             ValueError: if there is no start of a sequence of that length.
         """
-        batch_size = whole_number(f"{self._name}.get_batch: batch_size", batch_size)
-        batch_length = whole_number(f"{self._name}.get_batch: batch_length", batch_length)
+        if type(batch_size) is not int or type(batch_length) is not int:
+            batch_size = whole_number(f"{self._name}.get_batch: batch_size", batch_size)
+            batch_length = whole_number(f"{self._name}.get_batch: batch_length", batch_length)
         if batch_size < 1 or batch_length < 1:
             raise ValueError(f"{self._name}.get_batch: expected batch_size and batch_length of at least 1, got "
                              f"{batch_size} and {batch_length}.")

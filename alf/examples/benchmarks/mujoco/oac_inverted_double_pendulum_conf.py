@@ -1,8 +1,8 @@
 """OAC on InvertedDoublePendulum-v5, a small MuJoCo task.
 
 Launch: python -m alf.bin.train --conf benchmarks/mujoco/oac_inverted_double_pendulum_conf.py --root_dir /tmp/oac_double
-Result: the policy without exploration 9351 and 9359 of at most 9360 after 38k environment steps (2 seeds). With it,
-training episodes have 181 and 190: what shifts the action most where critics disagree makes a pole fall.
+Result: the policy without exploration 9344 of at most 9360 after 38k environment steps (one seed). With it, training
+episodes have 160: what shifts the action most where critics disagree makes a pole fall.
 Cost: 290 s for 38k steps on one core, with TrainerConfig.compile="default".
 """
 

@@ -58,7 +58,7 @@ class TrainerConfig:
 
     # -- unroll
     unroll_length: float = 8  # steps of each environment per iteration; 0.25: one step every fourth iteration
-    unroll_halves: bool = False  # act for one half of the environments while workers step the other; see above
+    unroll_halves: bool = False  # act for one half of the environments while workers step the other; see the notes
     unroll_with_grad: bool = False  # keep the graph of an off-policy unroll
     use_root_inputs_for_after_train_iter: bool = True  # give `after_train_iter` the time steps; False saves memory
     async_unroll: bool = False  # unroll in a process of its own
@@ -100,7 +100,7 @@ class TrainerConfig:
     metric_min_buffer_size: int = 10  # episodes that metrics average over, at least
     debug_summaries: bool = False  # more summaries
     profiling: bool = False  # profile the run with cProfile
-    enable_amp: bool = False  # networks compute with 16 bits in training; see above
+    enable_amp: bool = False  # networks compute with 16 bits in training; see the notes
     code_snapshots: Optional[List[str]] = None  # files whose text goes to the summary
     summarize_grads_and_vars: bool = False  # histograms of gradients and parameters
     summarize_gradient_noise_scale: bool = False  # not in this version
@@ -127,7 +127,7 @@ class TrainerConfig:
     clear_replay_buffer: bool = True  # with whole_replay_buffer_training: only the last unroll is stored
     visualize_alf_tree: bool = False  # not in this version
     non_finite: str = "raise"  # a loss or gradient that is NaN or infinite: "raise", or "skip_update" and count it
-    replay_ratio: Optional[float] = None  # steps learned / steps collected, not num_updates_per_train_iter; see below
+    replay_ratio: Optional[float] = None  # steps learned / collected, not num_updates_per_train_iter; see the notes
     compile: Optional[str] = None  # compile updates: "default" or another of COMPILE_MODES; see docs/compile.md
 
     def __post_init__(self):

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional
 from absl import logging
 
 from alf.scale_out.search_space import SearchSpace, Trial
-from alf.trainers._run_directory import RunDirectoryError
+from alf.trainers._run_directory import RunDirectoryError, must_be_written
 
 CONSOLE_FILE = "console.log"
 _SEARCH_FILE = "search.json"
@@ -43,11 +43,8 @@ def begin_sweep(root_dir: str, space: SearchSpace, conf_file: str, conf_params: 
         if pathlib.Path(root_dir, "run.json").exists():
             raise RunDirectoryError(f"--root_dir {root_dir}: expected an empty directory or a sweep, got the run of a "
                                     "training. Choose another --root_dir.")
-        try:
+        with must_be_written(f"{path}: a sweep cannot begin where nothing can be written"):
             _write(path, {"begun": time.strftime("%Y-%m-%d %H:%M:%S"), **now, "conf_text": text})
-        except OSError as error:
-            raise RunDirectoryError(f"{path}: a sweep cannot begin where nothing can be written: {error}. Free disk "
-                                    "space, or choose another --root_dir.") from None
         return
     begun = _read(path)
     if begun is None:

@@ -4,14 +4,14 @@ import contextlib
 import os
 import sys
 import time
-from typing import Any, Iterator, List, NamedTuple, Optional, Union
+from typing import Any, ContextManager, List, NamedTuple, Optional, Union
 
 import numpy as np
 import torch
 from absl import logging
 
 from alf.trainers._episodes import Episode, run_episodes
-from alf.trainers._run_directory import RunDirectoryError
+from alf.trainers._run_directory import must_be_written
 from alf.utils.checkpoint_utils import Checkpointer, CheckpointError
 
 
@@ -167,7 +167,7 @@ class _Recorder:
         self._selective_mode = selective_mode
         from alf.utils.video_recorder import VideoWriter  # PyAV, which only recording needs
         fps = (getattr(env, "metadata", None) or {}).get("render_fps", 30)
-        with _told_if_not_written(path):
+        with self._must_be_written():
             self._writer = VideoWriter(path, fps=fps)
         self._frames: List[np.ndarray] = []
         self._return: Any = 0.0
@@ -199,29 +199,18 @@ class _Recorder:
         for kind in ("worst", "best"):
             if kind in self._kept:
                 self._write(self._kept[kind][1])
-        with _told_if_not_written(self._path):
+        with self._must_be_written():
             self._writer.close()
         if self._writer.num_frames:
             logging.info("recorded %s", self._path)
 
+    def _must_be_written(self) -> ContextManager[None]:
+        return must_be_written(f"{self._path}: the video cannot be written", "file")
+
     def _write(self, frames: List[np.ndarray]) -> None:
-        with _told_if_not_written(self._path):
+        with self._must_be_written():
             for frame in frames:
                 self._writer.write(frame)
-
-
-@contextlib.contextmanager
-def _told_if_not_written(path: str) -> Iterator[None]:
-    """Context in which a video is written.
-
-    Raises:
-        RunDirectoryError: if the disk does not take it.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise RunDirectoryError(f"{path}: the video cannot be written: {error}. Free disk space, or choose another "
-                                "file.") from None
 
 
 def _frame(env) -> np.ndarray:

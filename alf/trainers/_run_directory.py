@@ -192,9 +192,25 @@ def write_run(root_dir: str, conf_file: str, seed: int) -> None:
         _write_run(pathlib.Path(root_dir), conf_file, seed)
     except OSError as error:
         if not os.path.exists(os.path.join(root_dir, _RUN_FILE)):
-            raise RunDirectoryError(f"--root_dir {root_dir}: a run cannot begin where nothing can be written: {error}. "
-                                    "Free disk space, or choose another --root_dir.") from None
+            with must_be_written(f"--root_dir {root_dir}: a run cannot begin where nothing can be written"):
+                raise
         logging.warning("the record of this start cannot be written in %s: %s", root_dir, error)
+
+
+@contextlib.contextmanager
+def must_be_written(otherwise: str, instead: str = "--root_dir") -> Iterator[None]:
+    """Context in which something is written without which there is no use in going on.
+
+    Args:
+        otherwise: what to tell if the disk does not take it.
+        instead: another of which may be chosen.
+    Raises:
+        RunDirectoryError: if the disk does not take it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunDirectoryError(f"{otherwise}: {error}. Free disk space, or choose another {instead}.") from None
 
 
 def _write_run(path: pathlib.Path, conf_file: str, seed: int) -> None:

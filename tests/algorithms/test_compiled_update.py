@@ -57,6 +57,26 @@ def make(scripted_env, make_config, networks):
     return make_ppo
 
 
+@pytest.fixture
+def make_with_replay(scripted_env, make_config):
+    """Return a function that makes DDPG or a kind of it, always the same, in a fresh environment."""
+
+    def make_ddpg(cls, mode, optimizer, mini_batch_length, **kwargs):
+        torch.manual_seed(0)
+        env = scripted_env(action_spec=CONTINUOUS)
+        return cls(
+            env.observation_spec(), env.action_spec(), env=env,
+            actor_network_ctor=functools.partial(ActorNetwork, fc_layer_params=(8, )),
+            critic_network_ctor=functools.partial(CriticNetwork, joint_fc_layer_params=(8, )),
+            actor_optimizer=optimizer(lr=1e-2), critic_optimizer=optimizer(lr=1e-2),
+            config=make_config(unroll_length=6, mini_batch_length=mini_batch_length, mini_batch_size=8,
+                               num_updates_per_train_iter=2, replay_buffer_length=30,
+                               whole_replay_buffer_training=False, clear_replay_buffer=False, compile=mode),
+            **kwargs)
+
+    return make_ddpg
+
+
 def train(algorithm, num_iterations=3):
     """Train with progress going on, and return copies of all tensors of the algorithm."""
     for i in range(num_iterations):
@@ -104,39 +124,21 @@ def test_buffers_that_losses_change_are_changed(make):
     assert algorithm.state_dict()[name] != before
 
 
-def test_updates_of_td3_that_train_the_actor_and_others_have_their_own_graphs(scripted_env, make_config):
+def test_updates_of_td3_that_train_the_actor_and_others_have_their_own_graphs(make_with_replay):
     results = []
     for mode in (None, "trace"):
-        torch.manual_seed(0)
-        env = scripted_env(action_spec=CONTINUOUS)
-        algorithm = Td3Algorithm(
-            env.observation_spec(), env.action_spec(), env=env,
-            actor_network_ctor=functools.partial(ActorNetwork, fc_layer_params=(8, )),
-            critic_network_ctor=functools.partial(CriticNetwork, joint_fc_layer_params=(8, )), policy_update_period=3,
-            actor_optimizer=Adam(lr=1e-2), critic_optimizer=Adam(lr=1e-2),
-            config=make_config(unroll_length=6, mini_batch_length=2, mini_batch_size=8, num_updates_per_train_iter=2,
-                               replay_buffer_length=30, whole_replay_buffer_training=False, clear_replay_buffer=False,
-                               compile=mode))
+        algorithm = make_with_replay(Td3Algorithm, mode, Adam, mini_batch_length=2, policy_update_period=3)
         results.append(train(algorithm, num_iterations=4))
     assert_equal(*results)
     assert len(algorithm._learner.compiled_update._plans) == 2
 
 
 @pytest.mark.parametrize("td_lambda", [0.0, 0.9, 1.0])
-def test_targets_over_sequences_are_those_of_each_batch(scripted_env, make_config, td_lambda):
+def test_targets_over_sequences_are_those_of_each_batch(make_with_replay, td_lambda):
     results = []
     for mode in (None, "trace"):
-        torch.manual_seed(0)
-        env = scripted_env(action_spec=CONTINUOUS)
-        algorithm = DdpgAlgorithm(
-            env.observation_spec(), env.action_spec(), env=env,
-            actor_network_ctor=functools.partial(ActorNetwork, fc_layer_params=(8, )),
-            critic_network_ctor=functools.partial(CriticNetwork, joint_fc_layer_params=(8, )),
-            critic_loss_ctor=functools.partial(TDLoss, td_lambda=td_lambda),
-            actor_optimizer=SGD(lr=1e-2), critic_optimizer=SGD(lr=1e-2),
-            config=make_config(unroll_length=6, mini_batch_length=4, mini_batch_size=8, num_updates_per_train_iter=2,
-                               replay_buffer_length=30, whole_replay_buffer_training=False, clear_replay_buffer=False,
-                               compile=mode))
+        algorithm = make_with_replay(DdpgAlgorithm, mode, SGD, mini_batch_length=4,
+                                     critic_loss_ctor=functools.partial(TDLoss, td_lambda=td_lambda))
         results.append(train(algorithm, num_iterations=4))
     # Without a trace NumPy adds the returns up, which rounds otherwise.
     torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-6)

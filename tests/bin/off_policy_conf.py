@@ -33,16 +33,9 @@ if method == "sac":
         actor_optimizer=adam(),
         critic_optimizer=adam(),
         alpha_optimizer=adam())
-elif method == "td3":
+elif method in ("td3", "ddpg"):  # the noise of DDPG is a state of the unroll
     algorithm = partial(
-        Td3Algorithm,
-        actor_network_ctor=partial(ActorNetwork, **small),
-        critic_network_ctor=critic,
-        actor_optimizer=adam(),
-        critic_optimizer=adam())
-elif method == "ddpg":  # with noise that is a state of the unroll
-    algorithm = partial(
-        DdpgAlgorithm,
+        Td3Algorithm if method == "td3" else DdpgAlgorithm,
         actor_network_ctor=partial(ActorNetwork, **small),
         critic_network_ctor=critic,
         actor_optimizer=adam(),

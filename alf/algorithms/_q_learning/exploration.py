@@ -28,7 +28,7 @@ def rollout_epsilons(epsilon: float, alpha: float, time_step: TimeStep, config: 
     """Return :func:`per_environment_epsilons` of the environments of a time step, ``[B]``.
 
     Args:
-        epsilon: share of random actions in the first environment.
+        epsilon: probability of random actions in the first environment.
         alpha: the larger, the fewer of them in the last one.
         time_step: ``[B, ...]``, of all environments or, with ``TrainerConfig.unroll_halves``, of one half of them.
         config: the settings of the run; None: the time step is that of all environments.

@@ -44,8 +44,8 @@ class UnrollSide(NamedTuple):
     connection: Connection
     queue: StepQueue
     parameters: SharedParameters
-    stop: Any  # multiprocessing Event
-    progress: Any  # multiprocessing array: percent, iterations, env_steps, global_counter
+    stop: torch.Tensor  # bool, in shared memory
+    progress: torch.Tensor  # float64 in shared memory: percent, iterations, env_steps, global_counter
     keep_state: bool
     overwrite_policy_output: bool
     step_interval_seconds: float
@@ -68,16 +68,16 @@ def run_unroll(side: UnrollSide, algorithm: Algorithm, env) -> None:
     algorithm.eval()
     next_step_at = time.monotonic()
     with torch.no_grad(), common.rollout_context():
-        while not side.stop.is_set():
+        while not side.stop:
             version = side.parameters.refresh(algorithm)
-            progress.update_all_progresses(dict(zip(_PROGRESS_TYPES, side.progress, strict=True)))
+            progress.update_all_progresses(dict(zip(_PROGRESS_TYPES, side.progress.tolist(), strict=True)))
             experience, inputs, info_spec = unroll.run(1, with_last_step=False)
             is_transformed = inputs is not experience.time_step
             step = (experience, inputs if is_transformed else (), torch.tensor([version]))
             step = map_structure(lambda leaf: leaf[0], step)
             sender = _FirstStep(side.connection, info_spec, is_transformed)
             while not side.queue.put(step, sender, _POLL_SECONDS):
-                if side.stop.is_set():
+                if side.stop:
                     return
             next_step_at = max(next_step_at + side.step_interval_seconds, time.monotonic())
             if side.step_interval_seconds:
@@ -116,15 +116,14 @@ class AsyncUnroller:
         if start is None:
             raise RuntimeError("TrainerConfig.async_unroll=True: only a trainer can start the process that unrolls. "
                                "Run it with `python -m alf.bin.train`.")
-        context = multiprocessing.get_context("spawn")
         self._algorithm = algorithm
         self._transform_state: Optional[Nest] = None  # None: no step was taken yet
         self._config = config
-        self._connection, theirs = context.Pipe()
-        self._queue = StepQueue(context, config.unroll_queue_size)
-        self._parameters = SharedParameters(context, algorithm)
-        self._stop = context.Event()
-        self._progress = context.Array("d", len(_PROGRESS_TYPES), lock=False)
+        self._connection, theirs = multiprocessing.Pipe()
+        self._queue = StepQueue(config.unroll_queue_size)
+        self._parameters = SharedParameters(algorithm)
+        self._stop = torch.zeros((), dtype=torch.bool, device="cpu").share_memory_()
+        self._progress = torch.zeros(len(_PROGRESS_TYPES), dtype=torch.float64, device="cpu").share_memory_()
         self._started: Optional[_Started] = None
         self._iterations_since_update = 0
         self._tell_progress()
@@ -135,7 +134,8 @@ class AsyncUnroller:
 
     def _tell_progress(self) -> None:
         known = progress.get_all_progresses()
-        self._progress[:] = [known[name] for name in _PROGRESS_TYPES]
+        self._progress.copy_(
+            torch.tensor([known[name] for name in _PROGRESS_TYPES], dtype=torch.float64, device="cpu"))
 
     def get_queue_size(self) -> int:
         """Return how many steps wait to be taken."""
@@ -250,7 +250,7 @@ class AsyncUnroller:
 
     def close(self) -> None:
         """End the process."""
-        self._stop.set()
+        self._stop.fill_(True)
         self._process.join(_CLOSE_SECONDS)
         if self._process.is_alive():
             logging.warning("the process that unrolls did not end by itself within %g seconds", _CLOSE_SECONDS)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import alf.nest as nest
+from alf.utils.process_sync import ProcessLock
 from alf.utils.row_storage import RowStorage
 
 _POLL_SECONDS = 0.0005  # how often something that waits looks again
@@ -70,8 +71,7 @@ class RingBuffer(nn.Module):
         self._allow_multiprocess = allow_multiprocess
         self._storage = self._make_storage(data_spec, device)
         self._all_env_ids = torch.arange(self._num_environments, device="cpu")
-        # A lock of the spawn context may go to a process started in any way.
-        self._lock = torch.multiprocessing.get_context("spawn").RLock() if allow_multiprocess else threading.RLock()
+        self._lock = ProcessLock() if allow_multiprocess else threading.RLock()
         self._stopped = torch.zeros((), dtype=torch.bool, device="cpu")
         if allow_multiprocess:
             self._stopped.share_memory_()

@@ -46,13 +46,12 @@ class FullAfter:
 
     def __init__(self, num_steps):
         self._num_left = num_steps
+        self.stop = torch.tensor(False)
 
     def put(self, step, reader, timeout_seconds):
         self._num_left -= 1
+        self.stop.fill_(self._num_left == 0)
         return True
-
-    def is_set(self):
-        return self._num_left == 0
 
 
 class TrainersParameters:
@@ -67,7 +66,8 @@ def test_the_process_that_acts_leaves_the_statistics_to_the_trainer(scripted_env
     algorithm = make(env, make_config(unroll_length=4))
     before = statistics(algorithm)
     steps = FullAfter(7)
-    run_unroll(UnrollSide(None, steps, TrainersParameters(), steps, [0.0] * 4, False, False, 0.0), algorithm, env)
+    run_unroll(UnrollSide(None, steps, TrainersParameters(), steps.stop, torch.zeros(4), False, False, 0.0),
+               algorithm, env)
     assert len(env.actions) == 7
     assert all(torch.equal(before[name], value) for name, value in statistics(algorithm).items())
 

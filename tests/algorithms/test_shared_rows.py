@@ -1,6 +1,5 @@
 """Rows and queues in shared memory: what is written is read, in order, and a full queue makes its writer wait."""
 
-import multiprocessing
 import threading
 import types
 
@@ -10,8 +9,6 @@ import torch
 from alf.algorithms._training.shared_rows import SharedParameters, SharedRows, StepQueue
 from alf.algorithms.async_unroller import AsyncUnroller, _Started
 from alf.data_structures import Experience
-
-CONTEXT = multiprocessing.get_context("spawn")
 
 
 def step(t):
@@ -56,9 +53,9 @@ class Pipe:
 @pytest.fixture
 def queues():
     """Both ends of a queue of 3 steps."""
-    writer = StepQueue(CONTEXT, 3)
-    reader = StepQueue(CONTEXT, 3)
-    reader._free, reader._filled = writer._free, writer._filled
+    writer = StepQueue(3)
+    reader = StepQueue(3)
+    reader._freed, reader._filled = writer._freed, writer._filled
     return writer, reader, Pipe(reader)
 
 
@@ -113,7 +110,7 @@ def test_parameters_are_taken_over_once_each_time_they_are_published():
     with torch.no_grad():
         source.weight.fill_(2.0)
         source.num_batches_tracked.fill_(7)
-    shared = SharedParameters(CONTEXT, source)
+    shared = SharedParameters(source)
     assert shared.refresh(target) == 1
     assert target.weight.tolist() == [2.0] * 3 and int(target.num_batches_tracked) == 7
     with torch.no_grad():

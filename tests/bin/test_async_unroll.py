@@ -119,3 +119,15 @@ def test_the_process_dies_with_its_trainer(commands, tmp_path):
     psutil.wait_procs([process], timeout=5)
     command.wait()
     command.assert_nobody_left()
+
+
+def test_nothing_is_left_where_the_whole_group_is_killed(commands, tmp_path):
+    command = commands.start("train", "--conf", CONF, "--root_dir", tmp_path, *ASYNC, "--conf_param",
+                             "TrainerConfig.num_iterations=1000000")
+    command.wait_for(lambda: (tmp_path / "train" / "metrics.jsonl").exists() and records(tmp_path))
+    mapped = {entry.path for process in session_processes(command.pid) for entry in process.memory_maps()}
+    os.killpg(command.pid, signal.SIGKILL)
+    command.wait()
+    command.assert_nobody_left()
+    assert any(path.startswith("/dev/shm/") for path in mapped)
+    assert [path for path in mapped if path.startswith("/dev/shm/") and os.path.exists(path)] == []

@@ -6,6 +6,7 @@ from typing import List, Tuple
 import torch
 
 from alf.nest import Nest, flatten, pack_sequence_as
+from alf.utils.process_sync import ProcessCounter, ProcessLock
 
 _ALIGNMENT = 16  # bytes; a view of any dtype may begin there
 
@@ -73,16 +74,15 @@ class StepQueue:
     The memory is made by the writer at its first step, whose tensors say how much is needed, and sent to the reader.
 
     Args:
-        context: of the module multiprocessing.
         length: steps that may wait.
     """
 
-    def __init__(self, context, length: int):
+    def __init__(self, length: int):
         self._length = length
-        self._free = context.Semaphore(length)
-        self._filled = context.Semaphore(0)
+        self._freed, self._filled = ProcessCounter(), ProcessCounter()
         self._rows = None
         self._next = 0  # row that the writer writes, or the reader reads, next
+        self._num_free = length  # rows from `_next` on that the writer knows to be free
         self._num_held = 0  # rows from `_next` on that the reader knows to be filled
 
     # ---- the writer ----------------------------------------------------------------------------------------------
@@ -95,14 +95,17 @@ class StepQueue:
             reader: where the memory is sent at the first step.
             timeout_seconds: how long to wait for room.
         """
-        if not self._free.acquire(timeout=timeout_seconds):
-            return False
+        if self._num_free == 0:
+            self._num_free = self._freed.take(timeout_seconds)
+            if self._num_free == 0:
+                return False
         if self._rows is None:
             self._rows = SharedRows(step, self._length)
             reader.send(self._rows)
         self._rows.write(self._next, step)
         self._next = (self._next + 1) % self._length
-        self._filled.release()
+        self._num_free -= 1
+        self._filled.add(1)
         return True
 
     # ---- the reader ----------------------------------------------------------------------------------------------
@@ -114,15 +117,15 @@ class StepQueue:
     def wait(self, num_steps: int, timeout_seconds: float) -> bool:
         """Return whether ``num_steps`` steps can be taken, waiting at most ``timeout_seconds`` for each."""
         while self._num_held < num_steps:
-            if not self._filled.acquire(timeout=timeout_seconds):
+            num_filled = self._filled.take(timeout_seconds)
+            if num_filled == 0:
                 return False
-            self._num_held += 1
+            self._num_held += num_filled
         return True
 
     def size(self) -> int:
         """Return how many steps can be taken without waiting."""
-        while self._filled.acquire(block=False):
-            self._num_held += 1
+        self._num_held += self._filled.take()
         return self._num_held
 
     def take(self, num_steps: int, num_look_ahead: int = 0) -> Nest:
@@ -130,8 +133,7 @@ class StepQueue:
         steps = self._rows.read(self._next, num_steps + num_look_ahead)
         self._next = (self._next + num_steps) % self._length
         self._num_held -= num_steps
-        for _ in range(num_steps):
-            self._free.release()
+        self._freed.add(num_steps)
         return steps
 
 
@@ -139,13 +141,12 @@ class SharedParameters:
     """The newest parameters of an algorithm, handed from the process that trains it to one that acts with it.
 
     Args:
-        context: of the module multiprocessing.
         module: whose parameters and buffers are shared.
     """
 
-    def __init__(self, context, module: torch.nn.Module):
-        self._lock = context.Lock()
-        self._version = context.Value("q", 0, lock=False)
+    def __init__(self, module: torch.nn.Module):
+        self._lock = ProcessLock()
+        self._version = torch.zeros((), dtype=torch.int64, device="cpu").share_memory_()
         self._rows = SharedRows(_tensors(module), num_rows=1)
         self._loaded = -1
         self.publish(module)
@@ -154,14 +155,14 @@ class SharedParameters:
         """Copy the parameters and buffers of ``module`` into shared memory."""
         with self._lock:
             self._rows.write(0, _tensors(module))
-            self._version.value += 1
+            self._version += 1
 
     def refresh(self, module: torch.nn.Module) -> int:
         """Give ``module`` the newest values, if it does not have them, and return their version."""
-        if self._version.value != self._loaded:
+        if self.version != self._loaded:
             with self._lock, torch.no_grad():
                 newest = self._rows.read(0, 1)
-                self._loaded = self._version.value
+                self._loaded = self.version
             for target, value in zip(flatten(_tensors(module)), flatten(newest), strict=True):
                 target.copy_(value[0])
         return self._loaded
@@ -169,7 +170,7 @@ class SharedParameters:
     @property
     def version(self) -> int:
         """How often parameters were published."""
-        return self._version.value
+        return int(self._version)
 
 
 def _tensors(module: torch.nn.Module) -> dict:

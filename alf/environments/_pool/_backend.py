@@ -10,9 +10,10 @@ import numpy as np
 
 from alf.environments._plain_step import NUMBERS
 from alf.environments._pool import _twin
-from alf.environments._pool._segment import SharedFd, Views
+from alf.environments._pool._segment import Views
 from alf.environments._rows import Rows
 from alf.environments.alf_environment import AlfEnvironment
+from alf.utils.process_sync import SharedFd
 
 try:
     import alf._parallel_env as _native

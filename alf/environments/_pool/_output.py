@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 
-from alf.environments._pool._segment import SharedFd
+from alf.utils.process_sync import SharedFd
 
 #: Of each of the two streams of all workers together, as much as this is passed on ...
 MAX_BYTES = 64 * 1024

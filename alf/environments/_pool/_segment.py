@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import multiprocessing.reduction as reduction
 import os
 from typing import Any, NamedTuple
 
@@ -12,29 +11,10 @@ import numpy as np
 import alf.nest as nest
 from alf.environments._pool._latency import NUM_SAMPLES
 from alf.environments._rows import Rows, leaf_layout
+from alf.utils.process_sync import SharedFd
 
 NOTE_BYTES = 256  # of what is told of an environment that was reset
 _ALIGNMENT = 64  # one cache line: hosts that write neighbouring blocks do not share a line
-
-
-class SharedFd:
-    """A file descriptor that survives being an argument of a process, whatever the start method."""
-
-    def __init__(self, fd: int):
-        self.fd = fd
-
-    def __reduce__(self):
-        return _take_over_fd, (reduction.DupFd(self.fd),)
-
-    def close(self) -> None:
-        """Close the descriptor; may be called more than once."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-
-def _take_over_fd(duplicate: Any) -> SharedFd:
-    return SharedFd(duplicate.detach())
 
 
 class Segment:

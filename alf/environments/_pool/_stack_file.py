@@ -8,7 +8,7 @@ import signal
 import time
 from typing import Any
 
-from alf.environments._pool._segment import SharedFd
+from alf.utils.process_sync import SharedFd
 
 #: Asks a worker for its stack.
 STACK_SIGNAL = signal.SIGUSR2

@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 
-from alf.environments._pool._segment import SharedFd
 from alf.environments._rows import FIRST
+from alf.utils.process_sync import SharedFd
 
 SLOTS = 8  # commands a worker may have outstanding
 DONE, FAILED, DAMAGED = -1, -2, -3  # results of Signals.wait_all

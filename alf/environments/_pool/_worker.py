@@ -23,9 +23,10 @@ from alf.environments._pool._closing import close_env, end_forked
 from alf.environments._pool._errors import Failure
 from alf.environments._pool._host import Host, Share
 from alf.environments._pool._output import print_into
-from alf.environments._pool._segment import Layout, Place, Segment, SharedFd, Specs
+from alf.environments._pool._segment import Layout, Place, Segment, Specs
 from alf.environments._pool._spares import Spares, SpareSlot
 from alf.environments._pool._stack_file import StackFile
+from alf.utils.process_sync import SharedFd
 
 # Commands; a code is command | part << 8 | ring row << 16.
 STEP, RESET, CALL, CLOSE = range(1, 5)

@@ -7,10 +7,10 @@ from typing import Any, Sequence
 import numpy as np
 import torch
 
-import alf.nest as nest
 from alf.data_structures import TimeStep
 from alf.device_ctx import get_default_device
 from alf.environments.alf_environment import AlfEnvironment, ForeignStateError
+from alf.nest.utils import convert_device
 from alf.tensor_specs import BoundedTensorSpec
 
 try:
@@ -183,7 +183,7 @@ class NativeBatchEnvironment(AlfEnvironment):
     def _take(self, row: int) -> TimeStep:
         time_step = self._ring[row]
         if self._device != "cpu":
-            time_step = nest.map_structure(lambda leaf: leaf.to(self._device), time_step)
+            time_step = convert_device(time_step, self._device)
         self._current_time_step = time_step
         return time_step
 

@@ -9,7 +9,6 @@ from typing import Any, Callable, Sequence
 import numpy as np
 import torch
 
-import alf.nest as nest
 from alf._install import how_to_install
 from alf.config_util import configurable
 from alf.data_structures import TimeStep, time_step_spec
@@ -17,6 +16,7 @@ from alf.device_ctx import get_default_device
 from alf.environments._rows import FIRST, LAST, MID
 from alf.environments._time_step_ring import Row, TimeStepRing, action_array, any_true
 from alf.environments.alf_environment import AlfEnvironment
+from alf.nest.utils import convert_device
 from alf.tensor_specs import BoundedTensorSpec, TensorSpec
 
 
@@ -162,7 +162,7 @@ class AleEnvironment(AlfEnvironment):
             frames = frames.movedim(-1, 2).flatten(1, 2)
         time_step = row.time_step._replace(observation=frames)
         if self._device != "cpu":
-            time_step = nest.map_structure(lambda leaf: leaf.to(self._device), time_step)
+            time_step = convert_device(time_step, self._device)
         return time_step
 
 

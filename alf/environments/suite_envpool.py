@@ -20,6 +20,7 @@ from alf.environments._rows import FIRST
 from alf.environments._spaces import observation_leaves, tensor_spec_from_gym_space
 from alf.environments._time_step_ring import TimeStepRing, action_array, any_true
 from alf.environments.alf_environment import AlfEnvironment
+from alf.nest.utils import convert_device
 from alf.tensor_specs import BoundedTensorSpec, TensorSpec
 
 _SEED_LIMIT = 2**31  # EnvPool takes no larger seeds
@@ -304,7 +305,7 @@ class EnvPoolEnvironment(AlfEnvironment):
         if self._image is not None:
             time_step = time_step._replace(observation=torch.from_numpy(state[self._image]))  # EnvPool gives it away
         if self._device != "cpu":
-            time_step = nest.map_structure(lambda leaf: leaf.to(self._device), time_step)
+            time_step = convert_device(time_step, self._device)
         return time_step
 
 

@@ -15,6 +15,7 @@ from alf.experience_replayers._episodes import Episodes
 from alf.experience_replayers._memory import bytes_beside_steps, check_memory
 from alf.experience_replayers._returns import EpisodicReturns
 from alf.experience_replayers._sampling import PrioritizedStarts, Starts
+from alf.nest.utils import convert_device
 from alf.utils.data_buffer import RingBuffer, whole_number
 from alf.utils.row_storage import RowStorage, layout_of
 
@@ -339,7 +340,7 @@ class ReplayBuffer(RingBuffer):
         steps = positions.unsqueeze(1) + torch.arange(length, device="cpu")
         batch = self._storage.read(self._all_env_ids.unsqueeze(1).expand_as(steps), steps)
         if device.type != self.device:
-            batch = nest.map_structure(lambda leaf: leaf.to(device), batch)
+            batch = convert_device(batch, device)
         returns = ()
         if self._returns is not None:
             returns = self._discounted_returns(self._all_env_ids, positions, length).to(device)

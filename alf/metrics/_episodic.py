@@ -62,7 +62,7 @@ class MetricBuffer(nn.Module):
         self._values.clear()
 
     def _tensor(self, value: Any) -> torch.Tensor:
-        return torch.as_tensor(np.asarray(value)).to(self._dtype)
+        return torch.as_tensor(np.asarray(value), device="cpu").to(self._dtype)
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the values for a checkpoint."""
@@ -103,7 +103,7 @@ class Counter(metric.StepMetric):
 
     def result(self) -> torch.Tensor:
         """Return the count, with that of other processes."""
-        return torch.tensor(self._count + self._count_elsewhere, dtype=self._dtype)
+        return torch.tensor(self._count + self._count_elsewhere, dtype=self._dtype, device="cpu")
 
     @property
     def own_count(self) -> int:
@@ -255,7 +255,7 @@ class AverageEpisodicAggregationMetric(metric.StepMetric):
 
     def _per_leaf(self, function: Callable[[MetricBuffer], torch.Tensor]) -> Any:
         if self._structure is None:
-            return torch.zeros((), dtype=self._dtype)
+            return torch.zeros((), dtype=self._dtype, device="cpu")
         leaves = [
             function(values).expand(shape) for values, shape in zip(self._values, self._shapes, strict=True)
         ]

@@ -8,8 +8,8 @@ from typing import Any, Iterable
 import numpy as np
 import torch
 
-import alf.nest as nest
 from alf.data_structures import StepType, TimeStep
+from alf.nest.utils import convert_device
 
 _FIRST, _LAST = int(StepType.FIRST), int(StepType.LAST)
 
@@ -119,15 +119,15 @@ def update_metrics(metrics: Iterable[Any], time_steps: TimeStep) -> None:
     Raises:
         ValueError: if `step_type` is not [T, B].
     """
-    step_type = to_numpy(time_steps.step_type)
+    on_cpu = time_steps
+    if isinstance(time_steps.step_type, torch.Tensor) and time_steps.step_type.is_cuda:
+        on_cpu = convert_device(slim(time_steps), "cpu")
+    step_type = to_numpy(on_cpu.step_type)
     if step_type.ndim != 2 or step_type.size == 0:
         raise ValueError(
             f"update_metrics: expected time-major time steps with step_type of shape [T, B], got shape "
             f"{step_type.shape}. Use metric.call(time_step) for a single step."
         )
-    on_cpu = time_steps
-    if isinstance(time_steps.step_type, torch.Tensor) and time_steps.step_type.is_cuda:
-        on_cpu = nest.map_structure(lambda leaf: leaf.cpu(), slim(time_steps))
     segments = None
     for metric in metrics:
         if hasattr(metric, "update_from_segments"):

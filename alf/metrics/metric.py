@@ -98,7 +98,7 @@ class StepMetric(nn.Module):
 
         def record(path: str, value: torch.Tensor) -> None:
             name = f"{self.name}/{path.replace('.', '/')}" if path else self.name
-            for index, number in np.ndenumerate(value.numpy()):
+            for index, number in np.ndenumerate(value.cpu().numpy()):
                 tag = "/".join([name, *map(str, index)])
                 for prefix, step in steps.items():
                     summary_ops.scalar(f"{prefix}/{tag}", number, step=step)

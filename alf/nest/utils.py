@@ -1,7 +1,7 @@
 """Nests of tensors to tensors: combiners for networks, stacking, devices, gradients."""
 
 import abc
-from typing import Callable, List, Optional
+from typing import Callable, Dict, List, Optional
 
 import torch
 from torch import nn
@@ -24,6 +24,8 @@ __all__ = [
     "NestCombiner", "NestConcat", "NestMultiply", "NestOuterProduct", "NestSum", "convert_device", "get_nested_field",
     "get_outer_rank", "grad", "make_nested_module", "stack_nests", "zeros_like"
 ]
+
+_SMALL_BYTES = 1 << 16  # of a tensor whose transfer takes no longer than to begin it
 
 
 class NestCombiner(abc.ABC, nn.Module):
@@ -221,13 +223,49 @@ def get_outer_rank(tensors: NestedTensor, specs: Nest) -> int:
 
 
 def convert_device(nests: NestedTensor, device: Optional[str] = None) -> NestedTensor:
-    """Return the tensors on ``device``, by default the current default device; tensors already there are not copied."""
+    """Return the tensors on ``device``, by default the current default device; tensors already there are not copied.
+
+    Small ones are moved together, in one transfer for each device that they are on. On the CPU the numbers are there
+    when this returns, for which it waits for a GPU.
+    """
     device = torch.get_default_device() if device is None else torch.device(device)
+    leaves = flatten(nests)
+    small: Dict[torch.device, List[int]] = {}
+    for index, leaf in enumerate(leaves):
+        if not isinstance(leaf, torch.Tensor) or _is_on(leaf, device):
+            continue
+        if leaf.nbytes > _SMALL_BYTES or leaf.requires_grad:
+            leaves[index] = _moved(leaf, device)
+        else:
+            small.setdefault(leaf.device, []).append(index)
+    for indices in small.values():
+        for index, moved in zip(indices, _moved_together([leaves[i] for i in indices], device), strict=True):
+            leaves[index] = moved
+    return pack_sequence_as(nests, leaves)
 
-    def convert(leaf):
-        return leaf.to(device, non_blocking=True) if isinstance(leaf, torch.Tensor) else leaf
 
-    return map_structure(convert, nests)
+def _is_on(tensor: torch.Tensor, device: torch.device) -> bool:
+    return tensor.device == device or (device.index is None and tensor.device.type == device.type)
+
+
+def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    # To the CPU it would return before the numbers are there.
+    return tensor.to(device, non_blocking=device.type != "cpu")
+
+
+def _moved_together(tensors: List[torch.Tensor], device: torch.device) -> List[torch.Tensor]:
+    """Return tensors of one device on another one, after one transfer."""
+    if len(tensors) == 1:
+        return [_moved(tensors[0], device)]
+    # Larger numbers first, so that each tensor begins where its dtype may.
+    order = sorted(range(len(tensors)), key=lambda i: tensors[i].itemsize, reverse=True)
+    packed = torch.cat([tensors[i].reshape(-1).view(torch.uint8) for i in order])
+    parts = _moved(packed, device).split([tensors[i].nbytes for i in order])
+    moved = list(tensors)
+    for i, part in zip(order, parts, strict=True):
+        # By `data`, for what is done to one in place is not done to the others.
+        moved[i] = part.view(tensors[i].dtype).view(tensors[i].shape).data
+    return moved
 
 
 def grad(nested: NestedTensor, objective: torch.Tensor, retain_graph: bool = False) -> NestedTensor:

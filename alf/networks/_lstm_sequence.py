@@ -4,22 +4,31 @@ from typing import NamedTuple, Optional, Tuple
 
 import torch
 
+from alf.nest.utils import convert_device
 from alf.networks.networks import LSTMCell
 
 
 class Pieces(NamedTuple):
-    """How sequences ``[T, B]`` are cut into ``N`` pieces, the longest first."""
+    """How sequences ``[T, B]`` are cut into ``N`` pieces, the longest first; ``P = T * B``, their length together."""
 
     columns: torch.Tensor  # int64 [N]: the sequence that each piece is from
     carries: torch.Tensor  # bool [N, 1]: begins from the state before the sequence rather than from zeros
     rows: torch.Tensor  # int64 [longest, N]: where each row of each piece stands in the flattened sequences
-    is_in: torch.Tensor  # bool [longest, N]: whether the piece is so long; if not, the row is another one
-    places: torch.Tensor  # int64 [T * B]: the inverse of rows: where each row stands in the flattened pieces
+    places: torch.Tensor  # int64 [P]: the inverse of rows: where each row stands in the flattened pieces
+    sizes: torch.Tensor  # int64 [longest], on the CPU: how many pieces are longer than 0, 1, ... steps
+    packed_rows: torch.Tensor  # int64 [P]: rows without what is beyond the end of a piece
+    packed_places: torch.Tensor  # int64 [P]: the inverse of packed_rows
     last: torch.Tensor  # int64 [B]: the piece that each sequence ends with
 
 
-def cut_at_resets(is_first: torch.Tensor) -> Pieces:
-    """Return the pieces of sequences that are reset before the rows of ``is_first``, bool ``[T, B]``."""
+def cut_at_resets(is_first: torch.Tensor) -> Optional[Pieces]:
+    """Return the pieces of sequences that are reset before the rows of ``is_first``, bool ``[T, B]``; None: nowhere.
+
+    All is found on the CPU, so that a GPU is waited for once, and is on the device of ``is_first`` then.
+    """
+    device, is_first = is_first.device, is_first.cpu()
+    if not is_first.any():
+        return None
     num_steps, batch_size = is_first.shape
     begins = is_first.clone()
     begins[0] = True
@@ -29,19 +38,24 @@ def cut_at_resets(is_first: torch.Tensor) -> Pieces:
     ends = torch.cat([starts[1:], starts.new_tensor([num_steps * batch_size])])
     lengths, order = (ends - starts).sort(descending=True, stable=True)
     rank = torch.empty_like(order)
-    rank[order] = torch.arange(order.shape[0], device=order.device)
+    rank[order] = torch.arange(order.shape[0], device="cpu")
     piece = by_column.cumsum(0) - 1
-    step = torch.arange(num_steps * batch_size, device=starts.device) - starts[piece]
+    step = torch.arange(num_steps * batch_size, device="cpu") - starts[piece]
     places = (step * order.shape[0] + rank[piece]).view(batch_size, num_steps).t().flatten()
     columns, first_rows = starts[order] // num_steps, starts[order] % num_steps
-    steps = torch.arange(int(lengths[0]), device=starts.device).unsqueeze(1)
-    return Pieces(
+    steps = torch.arange(int(lengths[0]), device="cpu").unsqueeze(1)
+    rows = (first_rows + steps).clamp(max=num_steps - 1) * batch_size + columns
+    is_in = steps < lengths
+    pieces = Pieces(
         columns=columns,
         carries=~is_first.t().flatten()[starts[order]].unsqueeze(1),
-        rows=(first_rows + steps).clamp(max=num_steps - 1) * batch_size + columns,
-        is_in=steps < lengths,
+        rows=rows,
         places=places,
+        sizes=is_in.sum(1),
+        packed_rows=rows[is_in],
+        packed_places=is_in.flatten().cumsum(0)[places] - 1,
         last=rank[begins.sum(0).cumsum(0) - 1])
+    return convert_device(pieces, device)._replace(sizes=pieces.sizes)
 
 
 def run_lstm(cell: LSTMCell, x: torch.Tensor, state: Tuple[torch.Tensor, torch.Tensor], pieces: Optional[Pieces],
@@ -68,6 +82,5 @@ def run_lstm(cell: LSTMCell, x: torch.Tensor, state: Tuple[torch.Tensor, torch.T
         y, _, _ = torch.lstm(rows[pieces.rows], begin, *mode, False)
         return y.flatten(0, 1)[pieces.places].unflatten(0, x.shape[:2]), ()
     # As torch.nn.utils.rnn.PackedSequence: at each step those pieces that are so long.
-    y, h, c = torch.lstm(rows[pieces.rows[pieces.is_in]], pieces.is_in.sum(1).cpu(), begin, *mode)
-    place_in_pack = pieces.is_in.flatten().cumsum(0)[pieces.places] - 1
-    return y[place_in_pack].unflatten(0, x.shape[:2]), (h[0][pieces.last], c[0][pieces.last])
+    y, h, c = torch.lstm(rows[pieces.packed_rows], pieces.sizes, begin, *mode)
+    return y[pieces.packed_places].unflatten(0, x.shape[:2]), (h[0][pieces.last], c[0][pieces.last])

@@ -257,7 +257,7 @@ class FlatOptimizer(torch.optim.Optimizer):
                 for update in updates:
                     grad_scale = scale
                     if scale is not None and scale.device != update.block.device:
-                        grad_scale = scale.to(update.block.device, non_blocking=True)
+                        grad_scale = scale.to(update.block.device)
                     self._apply(update, grad_scale)
                 for block in self._blocks:
                     block.after_update()
@@ -316,7 +316,7 @@ class FlatOptimizer(torch.optim.Optimizer):
             for update in updates:
                 norms.extend(torch._foreach_norm(update.grads, dtype=torch.float32))
             if len(self._blocks) > 1:
-                norms = [norm.to(norms[0].device, non_blocking=True) for norm in norms]
+                norms = [norm.to(norms[0].device) for norm in norms]
             norm = torch.linalg.vector_norm(torch.stack(norms))
         self._total_norm = norm
         if norm.is_cpu and norm.item() <= max_norm:

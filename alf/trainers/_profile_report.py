@@ -27,8 +27,7 @@ _ADVICE = {
     profiling.SAMPLING:
         "{fewer_batches}Store smaller observations, and leave out data transformers that are not needed.",
     profiling.UPDATE:
-        "{compiling}{fewer_updates} Try another number of threads: this run has --num_threads={num_threads}; one is "
-        "quickest for small networks, more for wide ones and images. Large networks need a GPU.",
+        "{compiling}{fewer_updates}{threads}",
     profiling.SUMMARIES:
         "Record less often (TrainerConfig.summary_interval={summary_interval}), and less (debug_summaries, "
         "summarize_grads_and_vars, summarize_action_distributions).",
@@ -110,8 +109,16 @@ def advice(phase: str, config: TrainerConfig, algorithm: Algorithm, num_environm
         num_environments: that the run has.
     """
     known = _ADVICE.get(phase, "This is a scope of your own: look into it with TrainerConfig.profiling=True.")
-    return known.format(**vars(config), num_environments=num_environments, num_threads=torch.get_num_threads(),
+    return known.format(**vars(config), num_environments=num_environments, threads=_threads(),
                         **_possible(config, algorithm))
+
+
+def _threads() -> str:
+    """Return the part of advice on what computes an update."""
+    if torch.get_default_device().type != "cpu":
+        return ""
+    return (f" Try another number of threads: this run has --num_threads={torch.get_num_threads()}; one is quickest "
+            "for small networks, more for wide ones and images. Large networks need a GPU.")
 
 
 def _possible(config: TrainerConfig, algorithm: Algorithm) -> Dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, Optional
 import torch
 
 import alf.nest as nest
+from alf.nest.utils import convert_device
 from alf.tensor_specs import TensorSpec
 from alf.utils import native_replay
 
@@ -186,11 +187,15 @@ class RowStorage:
         Raises:
             ValueError: if shape or dtype of a leaf is not what ``data_spec`` says.
         """
-        if self._native is not None:
-            num_steps = self._native.append(data, has_time, env_ids)
-            if num_steps >= 0:
-                return num_steps
-        return self._append_with_torch(data, has_time, env_ids)
+        num_steps = self._append_natively(data, has_time, env_ids)
+        if num_steps < 0:
+            data = convert_device(data, self.device)
+            num_steps = self._append_natively(data, has_time, env_ids)
+        return self._append_with_torch(data, has_time, env_ids) if num_steps < 0 else num_steps
+
+    def _append_natively(self, data: nest.Nest, has_time: bool, env_ids: Optional[torch.Tensor]) -> int:
+        """Return what :meth:`append` does, or -1 if nothing is stored: data are elsewhere, or not as they must be."""
+        return -1 if self._native is None else self._native.append(data, has_time, env_ids)
 
     @torch.no_grad()
     def _append_with_torch(self, data: nest.Nest, has_time: bool, env_ids: Optional[torch.Tensor]) -> int:
@@ -221,8 +226,7 @@ class RowStorage:
                 slots = positions[keep] // interval % self._num_slots[leaf.ring]
                 places[leaf.ring] = keep, env_ids[keep].to(self.device), slots.to(self.device)
             keep, envs, slots = places[leaf.ring]
-            kept = value if isinstance(keep, slice) else value[keep.to(value.device)]
-            view[envs, slots] = kept.to(self.device)
+            view[envs, slots] = value if isinstance(keep, slice) else value[keep.to(value.device)]
 
     def _flat(self, data: nest.Nest) -> list:
         nest.assert_same_structure(self._data_spec, data)
@@ -293,12 +297,12 @@ class RowStorage:
             if leaf.ring not in gathered:
                 num_slots = self._num_slots[leaf.ring]
                 slots = positions // self._layout.rings[leaf.ring].interval % num_slots
-                rows = (env_ids * num_slots + slots).to(self.device, non_blocking=True)
+                rows = (env_ids * num_slots + slots).to(self.device, non_blocking=self.device.type != "cpu")
                 ring = self._rings[leaf.ring]
                 if len(wanted) == 1:  # what lies beside it is not asked for
                     ring = ring[:, leaf.offset:leaf.offset + leaf.num_bytes]
                     leaf = dataclasses.replace(leaf, offset=0)
-                found = ring.index_select(0, rows.reshape(-1)).to(device, non_blocking=True)
+                found = ring.index_select(0, rows.reshape(-1)).to(device, non_blocking=device.type != "cpu")
                 gathered[leaf.ring] = found.view(*rows.shape, found.shape[1])
             values.append(_rows_as_leaf(gathered[leaf.ring], leaf))
         return values

@@ -11,6 +11,7 @@ import sys
 import time
 
 import psutil
+from safetensors.torch import load_file
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -84,6 +85,19 @@ def checkpoints(root_dir) -> list:
 def records(root_dir, kind: str = "train") -> list:
     """Return the lines of a run's ``metrics.jsonl``."""
     return [json.loads(line) for line in pathlib.Path(root_dir, kind, "metrics.jsonl").read_text().splitlines()]
+
+
+def final_state(root_dir) -> dict:
+    """Return every tensor and number of the last checkpoint of a run, time aside."""
+    state = {}
+    for path in pathlib.Path(root_dir, "train", "algorithm", f"ckpt-{checkpoints(root_dir)[-1]}").iterdir():
+        if path.suffix == ".safetensors":
+            state.update((f"{path.name}/{name}", tensor) for name, tensor in load_file(path).items())
+        elif path.name != "manifest.json":
+            state[path.name] = json.loads(path.read_text())
+    state["trainer_progress.json"] = {
+        name: value for name, value in state["trainer_progress.json"].items() if name != "seconds"}
+    return state
 
 
 class CommandServer:

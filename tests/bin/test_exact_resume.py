@@ -1,31 +1,16 @@
 """Training that was killed and went on ends where training that was not killed ends: bit for bit."""
 
-import json
 import pathlib
 import signal
 
 import pytest
 import torch
-from command_line import records
-from safetensors.torch import load_file
+from command_line import final_state, records
 
 HERE = pathlib.Path(__file__).parent
 ITERATIONS = 60
 ALWAYS = ("--conf_param", f"TrainerConfig.num_iterations={ITERATIONS}", "--conf_param",
           "TrainerConfig.num_checkpoints=60", "--conf_param", "TrainerConfig.random_seed=3")
-
-
-def _final_state(root_dir) -> dict:
-    """Return every tensor and number of the last checkpoint, time aside."""
-    state = {}
-    for path in pathlib.Path(root_dir, "train", "algorithm", f"ckpt-{ITERATIONS}").iterdir():
-        if path.suffix == ".safetensors":
-            state.update((f"{path.name}/{name}", tensor) for name, tensor in load_file(path).items())
-        elif path.name != "manifest.json":
-            state[path.name] = json.loads(path.read_text())
-    state["trainer_progress.json"] = {
-        name: value for name, value in state["trainer_progress.json"].items() if name != "seconds"}
-    return state
 
 
 def _curves(root_dir) -> list:
@@ -80,7 +65,7 @@ def test_a_killed_run_ends_like_one_that_was_not(commands, tmp_path, case):
         assert killed.wait() == -signal.SIGKILL
     resumed = commands.run("train", *arguments, "--root_dir", tmp_path / "killed")
     assert resumed.code == 0 and "resumed from iteration" in resumed.stderr, resumed.stderr
-    expected, found = _final_state(tmp_path / "whole"), _final_state(tmp_path / "killed")
+    expected, found = final_state(tmp_path / "whole"), final_state(tmp_path / "killed")
     assert _curves(tmp_path / "whole") == _curves(tmp_path / "killed")
     assert expected.keys() == found.keys()
     for name, value in expected.items():

@@ -92,6 +92,32 @@ def test_convert_device_leaves_tensors_that_are_there():
     assert utils.convert_device(nested, "meta")["a"].device.type == "meta"
 
 
+def test_convert_device_moves_tensors_of_all_kinds():
+    nested = {"flag": torch.tensor(True), "image": torch.zeros(2, 300, 300, dtype=torch.uint8), "none": None,
+              "empty": torch.zeros(0, 3), "pair": (torch.zeros(3, 5).t(), torch.zeros(2, requires_grad=True)),
+              "long": torch.arange(3)}
+    moved = utils.convert_device(nested, "meta")
+    assert moved["none"] is None and moved["pair"][1].requires_grad
+    for before, after in zip(nest.flatten(nested), nest.flatten(moved), strict=True):
+        assert before is None or (after.is_meta and after.shape == before.shape and after.dtype == before.dtype)
+
+
+def test_tensors_that_are_moved_together_keep_their_numbers_and_do_not_share_them():
+    tensors = [torch.tensor([True, False, True]), torch.tensor(2.5, dtype=torch.float64), torch.zeros(0, 3),
+               torch.arange(6.0).view(2, 3).t(), torch.tensor([7, -7], dtype=torch.int16), torch.arange(3)]
+    moved = utils._moved_together(tensors, torch.device("cpu"))
+    for before, after in zip(tensors, moved, strict=True):
+        assert after.dtype == before.dtype and torch.equal(after, before)
+    moved[3].mul_(2)
+    assert torch.equal(moved[5], tensors[5]) and torch.equal(tensors[3], torch.arange(6.0).view(2, 3).t())
+    # What is done to one in place does not spoil what was saved of another for the gradient.
+    parameter = torch.ones(3, 2, requires_grad=True)
+    product = (parameter * moved[3]).sum()
+    moved[1].zero_()
+    product.backward()
+    assert torch.equal(parameter.grad, moved[3])
+
+
 def test_grad_has_the_structure_of_the_nest():
     nested = Pair(y=torch.tensor([1., 2.], requires_grad=True), x=torch.tensor(3., requires_grad=True))
     gradients = utils.grad(nested, (nested.y**2).sum() + 5 * nested.x)

@@ -11,6 +11,7 @@ import alf.nest as nest
 from alf.data_structures import TimeStep
 from alf.environments._pool._segment import Specs, Views
 from alf.environments._pool._worker import ALL_PARTS
+from alf.nest.utils import convert_device
 
 
 class TimeStepRing:
@@ -59,4 +60,4 @@ class TimeStepRing:
         time_step = self._cut[part][ring_row]
         if not self.copies:
             return time_step
-        return nest.map_structure(lambda leaf: leaf.to(self._device), time_step)
+        return convert_device(time_step, self._device)

@@ -1,0 +1,225 @@
+"""A pretend GPU: what a GPU would refuse is refused and what would wait for it is counted, on a machine without one.
+
+A tensor there wraps one in main memory, on which everything is computed, with the numbers that the CPU gives. Tensors
+of both devices do not mix, and NumPy and pointers do not reach it. What only a real one shows stays untested: its
+kernels, its streams, its speed.
+
+    import pretend_gpu
+    pretend_gpu.plug_in()  # from now on, in this thread
+    alf.set_default_device("cuda")
+
+Into the file that the variable ALF_TEST_GPU_REPORT names, the process writes when it ends, as JSON, what waited for the
+GPU, and how often: ``{"what < where < called by": times}``.
+"""
+
+import atexit
+import collections
+import copy
+import json
+import multiprocessing
+import os
+import pathlib
+import sys
+from unittest import mock
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+_aten = torch.ops.aten
+_CPU, _CUDA = torch.device("cpu"), torch.device("cuda", 0)
+# What PyTorch is told: a build without CUDA refuses that name, and takes this one for a device without memory.
+_STAND_IN = torch.device("meta")
+
+# They take a CPU tensor beside one of the GPU: as what is copied, or as indices.
+_COPIES = {_aten.copy_.default, _aten._to_copy.default}
+_INDEXING = {_aten.index.Tensor, _aten.index_put_.default, _aten.index_put.default, _aten._index_put_impl_.default}
+# The size of what they return, or the number, is known when the GPU has computed it.
+_WAITS = {_aten._local_scalar_dense.default, _aten.nonzero.default, _aten.masked_select.default, _aten.equal.default,
+          _aten._unique2.default, _aten.unique_dim.default, _aten.unique_consecutive.default, _aten.is_nonzero.default}
+
+_ALF = str(pathlib.Path(__file__).parents[2] / "alf") + os.sep
+
+_waited = collections.Counter()
+
+
+class GpuTensor(torch.Tensor):
+    """A tensor on the pretend GPU.
+
+    Args:
+        inner: the tensor in main memory that has its numbers.
+    """
+
+    @staticmethod
+    def __new__(cls, inner):
+        return torch.Tensor._make_wrapper_subclass(
+            cls, inner.shape, strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
+            device=_STAND_IN)
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    device = property(lambda self: _CUDA)
+    is_cuda = property(lambda self: True)
+    is_meta = is_cpu = property(lambda self: False)
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        return _dispatch(func, args, kwargs or {})
+
+    def __deepcopy__(self, memo):
+        made = GpuTensor(copy.deepcopy(self.inner.detach(), memo))
+        made.__dict__.update({name: copy.deepcopy(value, memo) for name, value in self.__dict__.items()
+                              if name != "inner"})
+        return made.requires_grad_(self.requires_grad)
+
+    def __repr__(self):
+        return f"GpuTensor({self.inner})"
+
+    def tolist(self):
+        return self.cpu().tolist()
+
+    def numpy(self, **kwargs):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host "
+                        "memory first.")
+
+    def __array__(self, *args, **kwargs):
+        return self.numpy()
+
+    def data_ptr(self):
+        return self.inner.data_ptr() + (1 << 62)  # tells memory apart, and whoever reads there crashes
+
+
+def _is_gpu(device) -> bool:
+    return device is not None and torch.device(device).type in (_CUDA.type, _STAND_IN.type)
+
+
+def _wait(what: str) -> None:
+    """Count that this process waits for the GPU, with the lines of alf that made it."""
+    places, frame = [], sys._getframe(1)
+    while frame is not None and len(places) < 3:
+        path = frame.f_code.co_filename
+        if path.startswith(_ALF):
+            places.append(f"{path.removeprefix(_ALF)}:{frame.f_code.co_name}")
+        frame = frame.f_back
+    _waited[" < ".join([what, *places])] += 1
+
+
+def _dispatch(func, args, kwargs):
+    """Run an operation of PyTorch."""
+    leaves, structure = tree_flatten((args, kwargs))
+    gpu_tensors = [leaf for leaf in leaves if isinstance(leaf, GpuTensor)]
+    is_made_there = _is_gpu(kwargs.get("device"))
+    if not gpu_tensors and not is_made_there:
+        return func(*args, **kwargs)
+    _check_devices(func, args, leaves)
+    is_made_here = kwargs.get("device") is not None and not is_made_there
+    copies_back = is_made_here if func is _aten._to_copy.default else (
+        func is _aten.copy_.default and not isinstance(args[0], GpuTensor))
+    if copies_back and (kwargs.get("non_blocking") or args[2:] == (True, )):
+        raise RuntimeError(f"{func}: with non_blocking=True it returns before the numbers are on the CPU")
+    if copies_back or func in _WAITS or _has_mask(func, args):
+        _wait(str(func))
+    inner = [leaf.inner if isinstance(leaf, GpuTensor) else leaf for leaf in leaves]
+    inner_args, inner_kwargs = tree_unflatten(inner, structure)
+    if is_made_there:
+        inner_kwargs["device"] = _CPU
+    result = func(*inner_args, **inner_kwargs)
+    if is_made_here or copies_back:
+        return result
+    known = {id(plain): leaf for plain, leaf in zip(inner, leaves, strict=True) if isinstance(leaf, GpuTensor)}
+    result = tree_map(lambda made: made if not isinstance(made, torch.Tensor) else
+                      known[id(made)] if id(made) in known else GpuTensor(made), result)
+    if func in _COPIES or func in _INDEXING or not gpu_tensors:
+        return result
+    return return_and_correct_aliasing(func, args, kwargs, result)
+
+
+def _check_devices(func, args, leaves) -> None:
+    """Refuse what a GPU refuses: numbers of both devices, but for single ones, in one operation."""
+    if func in _COPIES:
+        return
+    if func in _INDEXING:
+        if not isinstance(args[0], GpuTensor):
+            raise RuntimeError(f"{func}: indices should be either on cpu or on the same device as the indexed tensor")
+        return
+    for leaf in leaves:
+        if isinstance(leaf, torch.Tensor) and not isinstance(leaf, GpuTensor) and leaf.dim() > 0:
+            raise RuntimeError("Expected all tensors to be on the same device, but found at least two devices, cuda:0 "
+                               f"and cpu! {func}: {leaf.dtype} {tuple(leaf.shape)} is on the CPU")
+
+
+def _has_mask(func, args) -> bool:
+    return func in _INDEXING and any(index is not None and index.dtype == torch.bool for index in args[1])
+
+
+class _DispatchMode(TorchDispatchMode):
+    """Sees what makes tensors on the GPU of none that are there."""
+
+    def __init__(self):
+        super().__init__()
+        self._mode_key = torch._C._TorchDispatchModeKey.FAKE  # with it PyTorch does not look for a GPU
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return _dispatch(func, args, kwargs or {})
+
+
+class _FunctionMode(TorchFunctionMode):
+    """Puts the stand-in where PyTorch would look for CUDA, and does what it would do below all modes."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.device:
+            return func(*args, **kwargs)
+        args = tuple(map(_without_cuda, args))
+        kwargs = {name: _without_cuda(value) for name, value in kwargs.items()}
+        if func in (torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor):
+            return self._make(func, args, kwargs)
+        result = func(*args, **kwargs)
+        if func is torch.Tensor.data.__set__ and isinstance(args[1], GpuTensor):
+            args[0].inner = args[1].inner
+        return result
+
+    @staticmethod
+    def _make(func, args, kwargs):
+        device = kwargs.pop("device", None) or (
+            args[0].device if func is torch.Tensor.new_tensor else torch.get_default_device())
+        if func is torch.Tensor.new_tensor:
+            func, kwargs, args = torch.tensor, {"dtype": args[0].dtype, **kwargs}, args[1:]
+        if isinstance(args[0], GpuTensor):
+            return args[0].to(device, kwargs.get("dtype"), copy=func is torch.tensor)
+        return func(*args, **kwargs, device=_CPU).to(_without_cuda(device))
+
+
+def _without_cuda(argument):
+    is_device = isinstance(argument, torch.device) or isinstance(argument, str) and argument in ("cuda", "cuda:0")
+    return _STAND_IN if is_device and torch.device(argument).type == _CUDA.type else argument
+
+
+def plug_in() -> None:
+    """Let PyTorch find the pretend GPU, in this thread, until the process ends."""
+    if torch.cuda.device_count():
+        return
+    get_default, set_default, rng_state = torch.get_default_device, torch.set_default_device, torch.zeros(16).byte()
+    for module, name, stand_in in (
+        (torch, "set_default_device", lambda device: set_default(_without_cuda(device))),
+        (torch, "get_default_device", lambda: _CUDA if get_default().type == _STAND_IN.type else get_default()),
+        (torch.cuda, "is_available", lambda: True),
+        (torch.cuda, "device_count", lambda: 1),
+        (torch.cuda, "current_device", lambda: 0),
+        (torch.cuda, "synchronize", lambda *_: _wait("synchronize")),
+        (torch.cuda, "get_rng_state", lambda *_: rng_state),
+        (torch.cuda, "get_rng_state_all", lambda: [rng_state]),
+        (torch.cuda, "set_rng_state", lambda *_: None),
+        (torch.cuda, "mem_get_info", lambda *_: (8 << 30, 16 << 30)),
+        (torch.cuda, "memory_allocated", lambda *_: 0),
+        (torch.cuda, "empty_cache", lambda: None),
+    ):
+        mock.patch.object(module, name, stand_in).start()
+    torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor makes it here first, and the modes see it go there
+    _DispatchMode().__enter__()
+    _FunctionMode().__enter__()
+    report = os.environ.get("ALF_TEST_GPU_REPORT")
+    if report and multiprocessing.parent_process() is None:
+        atexit.register(lambda: pathlib.Path(report).write_text(json.dumps(_waited)))

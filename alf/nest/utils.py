@@ -25,7 +25,7 @@ __all__ = [
     "get_outer_rank", "grad", "make_nested_module", "stack_nests", "zeros_like"
 ]
 
-_SMALL_BYTES = 1 << 16  # of a tensor whose transfer takes no longer than to begin it
+_SMALL_BYTES = 1 << 16  # of a tensor whose transfer takes no longer than to begin it, and which CUDA copies at once
 
 
 class NestCombiner(abc.ABC, nn.Module):
@@ -225,8 +225,8 @@ def get_outer_rank(tensors: NestedTensor, specs: Nest) -> int:
 def convert_device(nests: NestedTensor, device: Optional[str] = None) -> NestedTensor:
     """Return the tensors on ``device``, by default the current default device; tensors already there are not copied.
 
-    Small ones are moved together, in one transfer for each device that they are on. On the CPU the numbers are there
-    when this returns, for which it waits for a GPU.
+    Small ones are moved together, in one transfer for each device that they are on. What a GPU computes is not waited
+    for where tensors go there; where they come from there, it is.
     """
     device = torch.get_default_device() if device is None else torch.device(device)
     leaves = flatten(nests)
@@ -249,8 +249,11 @@ def _is_on(tensor: torch.Tensor, device: torch.device) -> bool:
 
 
 def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    # To the CPU it would return before the numbers are there.
-    return tensor.to(device, non_blocking=device.type != "cpu")
+    if device.type != "cuda" or tensor.requires_grad:
+        return tensor.to(device)
+    if tensor.is_cpu and tensor.nbytes > _SMALL_BYTES:
+        tensor = tensor.pin_memory()  # from other memory CUDA copies when all is done that it was given before
+    return tensor.to(device, non_blocking=True)
 
 
 def _moved_together(tensors: List[torch.Tensor], device: torch.device) -> List[torch.Tensor]:

@@ -8,6 +8,8 @@ manifest that fits is no checkpoint. Nothing that is loaded is ever executed: th
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import glob
 import hashlib
 import json
@@ -124,7 +126,7 @@ def _write_manifest(path: str, manifest: dict[str, Any]) -> None:
         file.write(_dump_manifest(manifest))
     _fsync(temporary)
     os.replace(temporary, os.path.join(path, MANIFEST))
-    _fsync(path)
+    _fsync_directory(path)
 
 
 def _move_into_place(temporary: str, final: str) -> None:
@@ -140,7 +142,7 @@ def _move_into_place(temporary: str, final: str) -> None:
         if replaced is not None:
             os.rename(replaced, final)
         raise
-    _fsync(os.path.dirname(final))
+    _fsync_directory(os.path.dirname(final))
     if replaced is not None:
         _remove(replaced)
 
@@ -152,7 +154,8 @@ def _save_tensors(tensors: dict[str, torch.Tensor], path: str) -> None:
     try:
         save_file(tensors, path)
         # The library makes it readable for its owner alone; whoever may read the directory may read it.
-        os.chmod(path, os.stat(os.path.dirname(path)).st_mode & 0o666)
+        with contextlib.suppress(OSError):  # not every file system has modes
+            os.chmod(path, os.stat(os.path.dirname(path)).st_mode & 0o666)
     except SafetensorError as error:  # how the library tells of a full disk
         raise OSError(f"{path}: {error}") from error
 
@@ -174,6 +177,22 @@ def _fsync(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _fsync_directory(path: str) -> None:
+    """Put the names in a directory onto the disk, where the file system can; several over a network cannot."""
+    try:
+        _fsync(path)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        _tell_names_are_not_synced(str(error))
+
+
+@functools.cache
+def _tell_names_are_not_synced(reason: str) -> None:
+    logging.warning("The file system of the checkpoints cannot sync directories (%s): after a power failure the newest "
+                    "checkpoint may be missing; the one before it is there.", reason)
 
 
 def _dump_manifest(manifest: dict[str, Any]) -> bytes:

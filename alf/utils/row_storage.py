@@ -297,12 +297,12 @@ class RowStorage:
             if leaf.ring not in gathered:
                 num_slots = self._num_slots[leaf.ring]
                 slots = positions // self._layout.rings[leaf.ring].interval % num_slots
-                rows = (env_ids * num_slots + slots).to(self.device, non_blocking=self.device.type != "cpu")
+                rows = convert_device(env_ids * num_slots + slots, self.device)
                 ring = self._rings[leaf.ring]
                 if len(wanted) == 1:  # what lies beside it is not asked for
                     ring = ring[:, leaf.offset:leaf.offset + leaf.num_bytes]
                     leaf = dataclasses.replace(leaf, offset=0)
-                found = ring.index_select(0, rows.reshape(-1)).to(device, non_blocking=device.type != "cpu")
+                found = convert_device(ring.index_select(0, rows.reshape(-1)), device)
                 gathered[leaf.ring] = found.view(*rows.shape, found.shape[1])
             values.append(_rows_as_leaf(gathered[leaf.ring], leaf))
         return values

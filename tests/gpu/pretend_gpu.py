@@ -9,7 +9,8 @@ kernels, its streams, its speed.
     alf.set_default_device("cuda")
 
 Into the file that the variable ALF_TEST_GPU_REPORT names, the process writes when it ends, as JSON, what waited for the
-GPU, and how often: ``{"what < where < called by": times}``.
+GPU, and how often: ``{"what < where < called by": times}``. With ALF_TEST_GPU_BYTES, memory runs out for tensors that
+are larger.
 """
 
 import atexit
@@ -39,6 +40,8 @@ _INDEXING = {_aten.index.Tensor, _aten.index_put_.default, _aten.index_put.defau
 _WAITS = {_aten._local_scalar_dense.default, _aten.nonzero.default, _aten.masked_select.default, _aten.equal.default,
           _aten._unique2.default, _aten.unique_dim.default, _aten.unique_consecutive.default, _aten.is_nonzero.default}
 
+_MAX_BYTES_COPIED_AT_ONCE = 1 << 16
+_MEMORY = int(os.environ.get("ALF_TEST_GPU_BYTES", 1 << 40))
 _ALF = str(pathlib.Path(__file__).parents[2] / "alf") + os.sep
 
 _waited = collections.Counter()
@@ -58,6 +61,8 @@ class GpuTensor(torch.Tensor):
             device=_STAND_IN)
 
     def __init__(self, inner):
+        if inner.nbytes > _MEMORY:
+            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {inner.nbytes} bytes.")
         self.inner = inner
 
     device = property(lambda self: _CUDA)
@@ -119,7 +124,7 @@ def _dispatch(func, args, kwargs):
         func is _aten.copy_.default and not isinstance(args[0], GpuTensor))
     if copies_back and (kwargs.get("non_blocking") or args[2:] == (True, )):
         raise RuntimeError(f"{func}: with non_blocking=True it returns before the numbers are on the CPU")
-    if copies_back or func in _WAITS or _has_mask(func, args):
+    if copies_back or func in _WAITS or _has_mask(func, args) or _waits_to_copy(func, args, leaves):
         _wait(str(func))
     inner = [leaf.inner if isinstance(leaf, GpuTensor) else leaf for leaf in leaves]
     inner_args, inner_kwargs = tree_unflatten(inner, structure)
@@ -154,6 +159,14 @@ def _has_mask(func, args) -> bool:
     return func in _INDEXING and any(index is not None and index.dtype == torch.bool for index in args[1])
 
 
+def _waits_to_copy(func, args, leaves) -> bool:
+    """Whether CUDA waits for what the GPU computes before it begins a copy: one from memory that is not pinned, unless
+    it is small."""
+    source = args[1] if func is _aten.copy_.default else leaves[0] if func is _aten._to_copy.default else None
+    return isinstance(source, torch.Tensor) and not isinstance(source, GpuTensor) and (
+        source.nbytes > _MAX_BYTES_COPIED_AT_ONCE and not getattr(source, "is_pinned_for_test", False))
+
+
 class _DispatchMode(TorchDispatchMode):
     """Sees what makes tensors on the GPU of none that are there."""
 
@@ -174,6 +187,10 @@ class _FunctionMode(TorchFunctionMode):
             return func(*args, **kwargs)
         args = tuple(map(_without_cuda, args))
         kwargs = {name: _without_cuda(value) for name, value in kwargs.items()}
+        if func is torch.Tensor.pin_memory or kwargs.pop("pin_memory", False):
+            pinned = args[0].clone() if func is torch.Tensor.pin_memory else func(*args, **kwargs)
+            pinned.is_pinned_for_test = True
+            return pinned
         if func in (torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor):
             return self._make(func, args, kwargs)
         result = func(*args, **kwargs)

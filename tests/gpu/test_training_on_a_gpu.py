@@ -10,6 +10,7 @@ from command_line import final_state
 
 HERE = pathlib.Path(__file__).parent
 CONFS = HERE.parent / "bin"
+EXAMPLES = HERE.parents[1] / "alf" / "examples"
 OFF_POLICY = "off_policy_conf.py"
 RING_THERE = "ring_there=True"
 
@@ -132,6 +133,18 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_is_told_some_updates_late
                if isinstance(tensor, torch.Tensor) and tensor.is_floating_point())
 
 
+def test_memory_that_runs_out_in_an_update_keeps_what_was_learned(commands, tmp_path):
+    settings = (OFF_POLICY, method("sac"), "TrainerConfig.num_iterations=20")
+    done = start(commands, tmp_path / "run", "cuda", *settings, "TrainerConfig.mini_batch_size=20000",
+                 ALF_TEST_GPU_BYTES="1000000")
+    assert done.code == 1
+    for words in ("CUDA out of memory", "Memory ran out on the GPU. An update takes 20000 sequences of 2 steps.",
+                  "mini_batch_size=10000", "saved iteration"):
+        assert words in done.stderr, done.stderr
+    done = train(commands, tmp_path / "run", "cuda", *settings, ALF_TEST_GPU_BYTES="1000000")
+    assert "resumed from iteration" in done.stderr
+
+
 def waits(commands, tmp_path, *case):
     """Return what waits for the GPU in ten iterations without summaries, and how often."""
     counts = []
@@ -145,6 +158,10 @@ def waits(commands, tmp_path, *case):
     return {place: number for place, number in found.items() if number}
 
 
+IMAGES = {"Rainbow, images": (
+    EXAMPLES / "benchmarks" / "atari" / "rainbow_pong_small_conf.py", "TrainerConfig.num_env_steps=0",
+    "TrainerConfig.initial_collect_steps=40", "TrainerConfig.replay_buffer_length=100",
+    "TrainerConfig.num_updates_per_train_iter=2")}
 ACTIONS, COUNT, METRICS = "environments/", "algorithms/rl_algorithm.py:unroll", "nest/utils.py:_moved"
 PRIORITIES, RESETS = "algorithms/_training/replay.py:_as_stored", "networks/_lstm_sequence.py:cut_at_resets"
 
@@ -157,12 +174,14 @@ PRIORITIES, RESETS = "algorithms/_training/replay.py:_as_stored", "networks/_lst
     ("SAC, ring there", {ACTIONS: 30, COUNT: 10, METRICS: 2}),
     ("SAC", {ACTIONS: 30, COUNT: 10, METRICS: 2 + 10}),  # and what is stored, once an iteration
     ("Rainbow", {ACTIONS: 30, COUNT: 10, METRICS: 2 + 10, PRIORITIES: 20}),
+    # of 1 step, and 2 updates with batches of images
+    ("Rainbow, images", {ACTIONS: 10, COUNT: 10, METRICS: 1 + 10, PRIORITIES: 20}),
     # of 8 steps, and 2 updates that run over sequences three times
     ("R2D2", {ACTIONS: 80, COUNT: 10, METRICS: 5, PRIORITIES: 30, RESETS: 60}),
 ])
 def test_an_update_does_not_wait(commands, tmp_path, case, expected):
     found = dict.fromkeys(expected, 0)
-    for place, number in waits(commands, tmp_path, *CASES[case]).items():
+    for place, number in waits(commands, tmp_path, *{**CASES, **IMAGES}[case]).items():
         if "finite_guard.py:_read_flag" in place:  # reads what it found out some updates ago
             assert number <= 2
             continue

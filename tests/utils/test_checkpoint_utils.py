@@ -8,6 +8,7 @@ import pathlib
 import random
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -706,6 +707,26 @@ def test_disk_fault_while_saving_leaves_the_old_checkpoint_and_nothing_else(tmp_
                 checkpointer.save(step)
     assert names(tmp_path) == ["ckpt-1"]
     assert load(tmp_path) == (1, everything(1.0))
+
+
+def test_a_file_system_that_cannot_sync_directories_and_has_no_modes_takes_checkpoints(tmp_path, monkeypatch, log):
+    _checkpoint_files._tell_names_are_not_synced.cache_clear()
+    fsync = os.fsync
+
+    def sync_files_only(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    def has_no_modes(*args):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(_checkpoint_files.os, "fsync", sync_files_only)
+    monkeypatch.setattr(_checkpoint_files.os, "chmod", has_no_modes)
+    for step in (1, 2):
+        save(tmp_path, step)
+    assert load(tmp_path) == (2, everything(2.0))
+    assert log.text.count("cannot sync directories") == 1
 
 
 def test_file_too_large_for_the_disk_is_an_error_of_the_checkpoint(tmp_path):

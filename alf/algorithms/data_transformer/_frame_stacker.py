@@ -9,6 +9,7 @@ import alf.nest as nest
 from alf.algorithms.data_transformer._base import DataTransformer, field_specs
 from alf.config_util import configurable
 from alf.data_structures import Experience, TimeStep, namedtuple
+from alf.nest.utils import convert_device
 from alf.tensor_specs import BoundedTensorSpec, TensorSpec
 
 FrameStackState = namedtuple(
@@ -133,7 +134,7 @@ class FrameStacker(DataTransformer):
         for (field, axis, ndim), path in zip(self._fields, self.read_fields):
             frames = nest.get_field(observation, field)
             earlier = buffer.get_field(path, env_ids.unsqueeze(1).expand(-1, num_before), before)
-            frames = torch.cat([earlier.to(frames.device), frames], dim=1)
+            frames = torch.cat([convert_device(earlier, frames.device), frames], dim=1)
             # Whole frames are copied, which indexing by two tensors would do pixel by pixel.
             firsts = torch.arange(0, B * frames.shape[1], frames.shape[1], device=frames.device).view(B, 1, 1)
             rows = (firsts + index.to(frames.device)).flatten()

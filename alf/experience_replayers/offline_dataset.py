@@ -23,6 +23,7 @@ from typing import Dict, List, Optional
 import torch
 
 from alf.data_structures import Experience, StepType
+from alf.device_ctx import device
 from alf.experience_replayers import _minari
 from alf.nest import flatten, map_structure
 from alf.nest.nest import py_map_structure_with_path
@@ -115,7 +116,7 @@ def _digest(tensors: Dict[str, torch.Tensor]) -> str:
 
 
 def read_offline_steps(location: str, spec: Experience, max_length: Optional[int] = None) -> OfflineSteps:
-    """Return the steps of a stored buffer, those of one environment after those of another.
+    """Return the steps of a stored buffer, in main memory, those of one environment after those of another.
 
     Args:
         location: directory, ``.safetensors`` file or ``"minari:<dataset id>"``.
@@ -124,20 +125,25 @@ def read_offline_steps(location: str, spec: Experience, max_length: Optional[int
     Raises:
         OfflineBufferError: if there is no such buffer, it is damaged, or it does not fit ``spec``.
     """
-    if location.startswith(_MINARI):
-        dataset_id = location.removeprefix(_MINARI)
-        try:
-            fields, starts = _minari.read_dataset(dataset_id, spec, max_length)
-        except _minari.MinariError as error:
-            raise OfflineBufferError(str(error)) from error
-        steps = OfflineSteps(location, {path.replace(".", "|"): leaf for path, leaf in fields.items()}, starts)
-    else:
-        steps = _in_time_order(*_read_tensors(os.path.abspath(os.path.expanduser(location))), max_length)
-    # A policy may draw actions out of bounds, which the environment clips: what a run has kept of its own is as it is.
-    is_checkpoint = not location.startswith(_MINARI) and os.path.isdir(os.path.expanduser(location))
-    _check_fields(steps, named_leaves(spec), check_actions=not is_checkpoint)
-    _check_times(steps)
+    with device("cpu"):
+        steps = _read_steps(location, spec, max_length)
+        # A policy may draw actions out of bounds, which the environment clips: what a run has kept of its own is as it
+        # is.
+        is_checkpoint = not location.startswith(_MINARI) and os.path.isdir(os.path.expanduser(location))
+        _check_fields(steps, named_leaves(spec), check_actions=not is_checkpoint)
+        _check_times(steps)
     return steps
+
+
+def _read_steps(location: str, spec: Experience, max_length: Optional[int]) -> OfflineSteps:
+    if not location.startswith(_MINARI):
+        return _in_time_order(*_read_tensors(os.path.abspath(os.path.expanduser(location))), max_length)
+    dataset_id = location.removeprefix(_MINARI)
+    try:
+        fields, starts = _minari.read_dataset(dataset_id, spec, max_length)
+    except _minari.MinariError as error:
+        raise OfflineBufferError(str(error)) from error
+    return OfflineSteps(location, {path.replace(".", "|"): leaf for path, leaf in fields.items()}, starts)
 
 
 def _read_tensors(path: str):
@@ -314,7 +320,8 @@ def _check_times(steps: OfflineSteps) -> None:
 
 
 def load_offline_experience(locations: List[str], spec: Experience, max_length: Optional[int] = None) -> Experience:
-    """Return all steps of stored buffers as one experience, as if one environment had made them, ``[N, ...]``.
+    """Return all steps of stored buffers as one experience, as if one environment had made them; ``[N, ...]``, in main
+    memory.
 
     Where one piece of experience ends and another begins, the last step becomes LAST, with the discount that it
     has, and the next one FIRST. So nothing is learned across, and a piece that was cut off is bootstrapped from like
@@ -328,8 +335,9 @@ def load_offline_experience(locations: List[str], spec: Experience, max_length: 
     Raises:
         OfflineBufferError: if a buffer cannot be read or does not fit ``spec``.
     """
-    parts = [_as_experience(read_offline_steps(location, spec, max_length), spec) for location in locations]
-    return parts[0] if len(parts) == 1 else map_structure(lambda *leaves: torch.cat(leaves), *parts)
+    with device("cpu"):
+        parts = [_as_experience(read_offline_steps(location, spec, max_length), spec) for location in locations]
+        return parts[0] if len(parts) == 1 else map_structure(lambda *leaves: torch.cat(leaves), *parts)
 
 
 def _as_experience(steps: OfflineSteps, spec: Experience) -> Experience:

@@ -262,7 +262,7 @@ def _moved_together(tensors: List[torch.Tensor], device: torch.device) -> List[t
         return [_moved(tensors[0], device)]
     # Larger numbers first, so that each tensor begins where its dtype may.
     order = sorted(range(len(tensors)), key=lambda i: tensors[i].itemsize, reverse=True)
-    packed = torch.cat([tensors[i].reshape(-1).view(torch.uint8) for i in order])
+    packed = torch.cat([tensors[i].contiguous().view(-1).view(torch.uint8) for i in order])
     parts = _moved(packed, device).split([tensors[i].nbytes for i in order])
     moved = list(tensors)
     for i, part in zip(order, parts, strict=True):

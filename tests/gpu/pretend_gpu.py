@@ -40,6 +40,7 @@ _INDEXING = {_aten.index.Tensor, _aten.index_put_.default, _aten.index_put.defau
 _WAITS = {_aten._local_scalar_dense.default, _aten.nonzero.default, _aten.masked_select.default, _aten.equal.default,
           _aten._unique2.default, _aten.unique_dim.default, _aten.unique_consecutive.default, _aten.is_nonzero.default}
 
+_SET_DATA = torch.Tensor.data.__set__
 _MAX_BYTES_COPIED_AT_ONCE = 1 << 16
 _MEMORY = int(os.environ.get("ALF_TEST_GPU_BYTES", 1 << 40))
 _ALF = str(pathlib.Path(__file__).parents[2] / "alf") + os.sep
@@ -194,7 +195,7 @@ class _FunctionMode(TorchFunctionMode):
         if func in (torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor):
             return self._make(func, args, kwargs)
         result = func(*args, **kwargs)
-        if func is torch.Tensor.data.__set__ and isinstance(args[1], GpuTensor):
+        if func == _SET_DATA and isinstance(args[1], GpuTensor):
             args[0].inner = args[1].inner
         return result
 
@@ -204,9 +205,12 @@ class _FunctionMode(TorchFunctionMode):
             args[0].device if func is torch.Tensor.new_tensor else torch.get_default_device())
         if func is torch.Tensor.new_tensor:
             func, kwargs, args = torch.tensor, {"dtype": args[0].dtype, **kwargs}, args[1:]
+        requires_grad = kwargs.pop("requires_grad", False)
         if isinstance(args[0], GpuTensor):
-            return args[0].to(device, kwargs.get("dtype"), copy=func is torch.tensor)
-        return func(*args, **kwargs, device=_CPU).to(_without_cuda(device))
+            made = args[0].to(device, kwargs.get("dtype"), copy=func is torch.tensor)
+        else:
+            made = func(*args, **kwargs, device=_CPU).to(_without_cuda(device))
+        return made.requires_grad_() if requires_grad else made
 
 
 def _without_cuda(argument):

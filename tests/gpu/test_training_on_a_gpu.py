@@ -111,6 +111,15 @@ def test_a_run_goes_on_where_there_is_no_gpu_and_back(commands, tmp_path):
     assert_close(final_state(tmp_path / "whole"), final_state(tmp_path / "run"))
 
 
+def test_stored_experience_trains_there_too(commands, tmp_path):
+    train(commands, tmp_path / "made", "cuda", OFF_POLICY, method("sac"))
+    stored = tmp_path / "made" / "train" / "algorithm" / "ckpt-6"
+    for device in ("cpu", "cuda"):
+        train(commands, tmp_path / device, device, OFF_POLICY, method("sac"), "TrainerConfig.unroll_length=0",
+              f"TrainerConfig.offline_buffer_dir='{stored}'", "TrainerConfig.rl_train_after_update_steps=1000")
+    assert_close(final_state(tmp_path / "cpu"), final_state(tmp_path / "cuda"))
+
+
 FIFTH_LOSS_IS_NAN = """
 from alf.algorithms.sac_algorithm import SacAlgorithm
 calc_loss, calls = SacAlgorithm.calc_loss, []

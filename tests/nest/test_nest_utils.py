@@ -104,7 +104,8 @@ def test_convert_device_moves_tensors_of_all_kinds():
 
 def test_tensors_that_are_moved_together_keep_their_numbers_and_do_not_share_them():
     tensors = [torch.tensor([True, False, True]), torch.tensor(2.5, dtype=torch.float64), torch.zeros(0, 3),
-               torch.arange(6.0).view(2, 3).t(), torch.tensor([7, -7], dtype=torch.int16), torch.arange(3)]
+               torch.arange(6.0).view(2, 3).t(), torch.tensor([7, -7], dtype=torch.int16), torch.arange(3),
+               torch.arange(6)[::2]]
     moved = utils._moved_together(tensors, torch.device("cpu"))
     for before, after in zip(tensors, moved, strict=True):
         assert after.dtype == before.dtype and torch.equal(after, before)

@@ -12,7 +12,6 @@ from alf.data_structures import BatchInfo, Experience, LossInfo, time_step_spec
 from alf.experience_replayers.offline_dataset import load_offline_experience
 from alf.experience_replayers.replay_buffer import ReplayBuffer
 from alf.nest import Nest, map_structure
-from alf.nest.utils import convert_device
 from alf.tensor_specs import TensorSpec
 from alf.utils import common, dist_utils
 
@@ -79,8 +78,7 @@ class OfflineReplay:
 
     def sample(self) -> Tuple[Experience, BatchInfo]:
         """Return ``mini_batch_size`` sequences of ``mini_batch_length`` steps ``[B, T, ...]``."""
-        sampled = self._buffer.get_batch(self._config.mini_batch_size, self._config.mini_batch_length)
-        return sampled if self._buffer.device == torch.get_default_device() else convert_device(sampled)
+        return self._buffer.get_batch(self._config.mini_batch_size, self._config.mini_batch_length)
 
     def state_dict(self) -> Dict[str, Any]:
         """Return the number of updates that were made."""

@@ -53,7 +53,8 @@ class DMCGYMWrapper(gymnasium.Env):
             if error.name != "dm_control":
                 raise
             raise ImportError(
-                f"The DeepMind control suite needs dm_control, which is not installed: {how_to_install('dmc')}."
+                f"The DeepMind control suite needs dm_control, which is not installed: {how_to_install('dmc')}. There "
+                "is none for Python 3.13."
             ) from None
         if (domain_name, task_name) not in suite.ALL_TASKS:
             names = [":".join(task) for task in suite.ALL_TASKS]

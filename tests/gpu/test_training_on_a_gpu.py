@@ -170,7 +170,7 @@ def waits(commands, tmp_path, *case):
 IMAGES = {"Rainbow, images": (
     EXAMPLES / "benchmarks" / "atari" / "rainbow_pong_small_conf.py", "TrainerConfig.num_env_steps=0",
     "TrainerConfig.initial_collect_steps=40", "TrainerConfig.replay_buffer_length=100",
-    "TrainerConfig.num_updates_per_train_iter=2")}
+    "TrainerConfig.num_updates_per_train_iter=2", "TrainerConfig.random_seed=1")}
 ACTIONS, COUNT, METRICS = "environments/", "algorithms/rl_algorithm.py:unroll", "nest/utils.py:_moved"
 PRIORITIES, RESETS = "algorithms/_training/replay.py:_as_stored", "networks/_lstm_sequence.py:cut_at_resets"
 

@@ -4,9 +4,9 @@ Different from Rainbow otherwise: an update for every step, eight games at once,
 
 Launch: python -m alf.bin.train --conf benchmarks/atari/rainbow_pong_small_conf.py --root_dir /tmp/rainbow_pong_small
 Result: mean return over 10 training episodes -20.9 and -20.4 after 40k steps, -14.0 and -9.4 after 100k, -10.3 and -9.4
-after 110k (2 seeds). Without distribution, noise, priorities and dueling streams -10.4 after 60k and 16.5 after 94k;
-without distribution -9.1 after 80k and -7.8 after 112k; without noise -17.0 after 112k; without priorities -20.4 after
-90k (1 seed each).
+after 110k (2 seeds). Without distribution, noise, priorities and dueling streams -10.4 and -13.3 after 60k, 16.5 after
+94k and 2.8 after 112k (2 seeds); without distribution -7.8 and -14.6, without noise -17.0 and -17.8, without dueling
+streams -16.5 after 112k; without priorities -20.4 after 90k (1 seed).
 Cost: 50 minutes for 110k steps, 22 for 94k without the four parts, on one core of a busy machine, with
 TrainerConfig.compile="default".
 Switches: those of rainbow_pong_conf.py, for example --conf_param "noisy=False". Without

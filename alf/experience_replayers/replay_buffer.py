@@ -339,8 +339,7 @@ class ReplayBuffer(RingBuffer):
         positions = self.get_earliest_position() + num_left_out
         steps = positions.unsqueeze(1) + torch.arange(length, device="cpu")
         batch = self._storage.read(self._all_env_ids.unsqueeze(1).expand_as(steps), steps)
-        if device.type != self.device:
-            batch = convert_device(batch, device)
+        batch = convert_device(batch, device)
         returns = ()
         if self._returns is not None:
             returns = self._discounted_returns(self._all_env_ids, positions, length).to(device)

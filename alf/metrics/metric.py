@@ -10,6 +10,7 @@ from torch import nn
 
 import alf.nest as nest
 from alf.data_structures import TimeStep
+from alf.metrics._segments import to_numpy
 from alf.summary import summary_ops
 
 
@@ -98,7 +99,7 @@ class StepMetric(nn.Module):
 
         def record(path: str, value: torch.Tensor) -> None:
             name = f"{self.name}/{path.replace('.', '/')}" if path else self.name
-            for index, number in np.ndenumerate(value.cpu().numpy()):
+            for index, number in np.ndenumerate(to_numpy(value)):
                 tag = "/".join([name, *map(str, index)])
                 for prefix, step in steps.items():
                     summary_ops.scalar(f"{prefix}/{tag}", number, step=step)

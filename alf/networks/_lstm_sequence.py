@@ -15,16 +15,21 @@ class Pieces(NamedTuple):
     carries: torch.Tensor  # bool [N, 1]: begins from the state before the sequence rather than from zeros
     rows: torch.Tensor  # int64 [longest, N]: where each row of each piece stands in the flattened sequences
     places: torch.Tensor  # int64 [P]: the inverse of rows: where each row stands in the flattened pieces
-    sizes: torch.Tensor  # int64 [longest], on the CPU: how many pieces are longer than 0, 1, ... steps
-    packed_rows: torch.Tensor  # int64 [P]: rows without what is beyond the end of a piece
-    packed_places: torch.Tensor  # int64 [P]: the inverse of packed_rows
-    last: torch.Tensor  # int64 [B]: the piece that each sequence ends with
+    # Where the last state is needed; else None:
+    sizes: Optional[torch.Tensor] = None  # int64 [longest], on the CPU: how many pieces are longer than 0, 1, ... steps
+    packed_rows: Optional[torch.Tensor] = None  # int64 [P]: rows without what is beyond the end of a piece
+    packed_places: Optional[torch.Tensor] = None  # int64 [P]: the inverse of packed_rows
+    last: Optional[torch.Tensor] = None  # int64 [B]: the piece that each sequence ends with
 
 
-def cut_at_resets(is_first: torch.Tensor) -> Optional[Pieces]:
+def cut_at_resets(is_first: torch.Tensor, with_state: bool) -> Optional[Pieces]:
     """Return the pieces of sequences that are reset before the rows of ``is_first``, bool ``[T, B]``; None: nowhere.
 
     All is found on the CPU, so that a GPU is waited for once, and is on the device of ``is_first`` then.
+
+    Args:
+        is_first: where the state is reset before the step.
+        with_state: whether the last state is needed.
     """
     device, is_first = is_first.device, is_first.cpu()
     if not is_first.any():
@@ -45,16 +50,18 @@ def cut_at_resets(is_first: torch.Tensor) -> Optional[Pieces]:
     columns, first_rows = starts[order] // num_steps, starts[order] % num_steps
     steps = torch.arange(int(lengths[0]), device="cpu").unsqueeze(1)
     rows = (first_rows + steps).clamp(max=num_steps - 1) * batch_size + columns
-    is_in = steps < lengths
     pieces = Pieces(
         columns=columns,
         carries=~is_first.t().flatten()[starts[order]].unsqueeze(1),
         rows=rows,
-        places=places,
-        sizes=is_in.sum(1),
-        packed_rows=rows[is_in],
-        packed_places=is_in.flatten().cumsum(0)[places] - 1,
-        last=rank[begins.sum(0).cumsum(0) - 1])
+        places=places)
+    if with_state:
+        is_in = steps < lengths
+        pieces = pieces._replace(
+            sizes=is_in.sum(1),
+            packed_rows=rows[is_in],
+            packed_places=is_in.flatten().cumsum(0)[places] - 1,
+            last=rank[begins.sum(0).cumsum(0) - 1])
     return convert_device(pieces, device)._replace(sizes=pieces.sizes)
 
 

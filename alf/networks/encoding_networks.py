@@ -338,7 +338,7 @@ class LSTMEncodingNetwork(_Sequential):
         num_steps, batch_size = nest.get_nest_size(inputs, 0), nest.get_nest_size(inputs, 1)
         x, _ = pre(nest.map_structure(lambda t: t.flatten(0, 1), inputs))
         x = x.view(num_steps, batch_size, -1)
-        pieces = None if is_first is None else cut_at_resets(is_first)
+        pieces = None if is_first is None else cut_at_resets(is_first, with_state)
         outputs = []
         new_state = list(state)
         for i, cell in enumerate(cells):

@@ -242,10 +242,12 @@ class Trainer(abc.ABC):
                     signals.stop_clock()
                 if self.progress() >= next_checkpoint or any(wishes):
                     with profiling.scope("checkpoint"):
-                        self._save_checkpoint(told=wishes.checkpoint or wishes.leave > 0)
+                        path = self._save_checkpoint()
                     next_checkpoint = self._next_checkpoint_progress()
                     if self._joint.is_alone and signals.leaving:  # since then: there is nothing more to save
                         wishes = wishes._replace(leave=signals.leave_code)
+                    if wishes.checkpoint or wishes.leave:
+                        self._tell_saved(path)
                 if wishes.leave:
                     raise LeaveRequested(wishes.leave)
 
@@ -397,23 +399,24 @@ class Trainer(abc.ABC):
         if self._progress.iterations == self._saved_iterations or is_refused or isinstance(error, LostProcessError):
             return
         try:
-            self._save_checkpoint(told=True, failing=True)
+            self._tell_saved(self._save_checkpoint(failing=True))
         except Exception as failure:
             logging.warning("what was learned since iteration %d is not saved: %s", self._saved_iterations, failure)
 
-    def _save_checkpoint(self, told: bool = False, failing: bool = False) -> None:
+    def _save_checkpoint(self, failing: bool = False) -> Optional[str]:
         """Save a checkpoint; a failure is told, and training goes on.
 
         Args:
-            told: tell it, for it was asked for.
             failing: this process is about to end, and those that train with it know nothing of that.
+        Returns:
+            Where it is; None if it was not saved by this process.
         Raises:
             NonFiniteError: if a parameter is NaN or infinite; the checkpoints before are kept.
             RuntimeError: if it is the last failure in a row that is allowed.
         """
         self._checkpointed_at = time.monotonic()
         if failing and not self._joint.is_first:
-            return
+            return None
         if self._writer is not None:
             self._writer.flush()  # who resumes from the checkpoint does not write again what is older
         check_parameters(self._algorithm, f"no checkpoint is written at iteration {self._progress.iterations}, and "
@@ -430,10 +433,14 @@ class Trainer(abc.ABC):
                 raise RuntimeError(
                     f"{self._num_checkpoint_failures} checkpoints in a row could not be saved, as many as "
                     "TrainerConfig.max_checkpoint_failures allows: training ends. Those before are kept.") from error
-            return
+            return None
         self._num_checkpoint_failures = 0
         self._saved_iterations = self._progress.iterations
-        if (told or self._signals.leaving) and self._joint.is_first:
+        return path if self._joint.is_first else None
+
+    def _tell_saved(self, path: Optional[str]) -> None:
+        """Tell of a checkpoint that somebody waits for."""
+        if path is not None:
             logging.info("saved iteration %d: %s", self._progress.iterations, path)
 
 

@@ -43,6 +43,27 @@ def test_first_signal_saves_and_leaves_and_the_same_command_goes_on(commands, tm
     assert len(lines) == len(set(lines)) and lines[-1] > steps
 
 
+def test_a_signal_right_after_a_checkpoint_needs_no_other_one(commands, tmp_path):
+    conf = tmp_path / "conf.py"
+    conf.write_text(f"""
+import os
+import signal
+import alf
+from alf.trainers.policy_trainer import Trainer
+alf.import_config({str(CONF)!r})
+next_checkpoint = Trainer._next_checkpoint_progress
+def interrupted(trainer):
+    if trainer._progress.iterations:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return next_checkpoint(trainer)
+Trainer._next_checkpoint_progress = interrupted
+""")
+    done = commands.run("train", "--conf", conf, "--root_dir", tmp_path / "run", *ENDLESS)
+    assert done.code == 143, done.stderr
+    last, = checkpoints(tmp_path / "run")
+    assert f"saved iteration {last}: " in done.stderr
+
+
 def test_second_signal_leaves_at_once_without_saving(commands, tmp_path):
     command = commands.start("train", "--conf", CONF, "--root_dir", tmp_path, *ENDLESS, *WITH_WORKERS, *WITH_EVALUATOR,
                              "--conf_param", "TrainerConfig.num_updates_per_train_iter=100000000")

@@ -10,8 +10,9 @@ from absl import logging
 
 from alf.config_util import configurable, get_inoperative_configs, get_operative_configs
 
-# The modes of torch.compile; "trace" runs what would be compiled as it is, to see where a difference comes from.
-COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "trace")
+# The modes of torch.compile, and two that generate no code: "cuda-graph" starts PyTorch's kernels by one call, and
+# "trace" runs what would be compiled as it is, to see where a difference comes from.
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "cuda-graph", "trace")
 
 _MAX_SEED = 2**31 - 1  # seeds of evaluation and of each environment are a little higher, and NumPy takes 32 bits
 _MAX_LEAVE_SECONDS = 1e6  # alarms of the system have a limit, too

@@ -146,5 +146,6 @@ def _possible(config: TrainerConfig, algorithm: Algorithm) -> Dict[str, str]:
     if not (config.async_unroll or PerProcessContext().is_distributed):
         parts["acting_apart"] = " Act in a process of its own (TrainerConfig.async_unroll=True)."
     if config.compile is None and config.offline_buffer_dir is None and algorithm.updates_can_be_compiled:
-        parts["compiling"] = 'Compile updates (TrainerConfig.compile="default"). '
+        mode = "cuda-graph" if torch.get_default_device().type == "cuda" else "default"
+        parts["compiling"] = f'Compile updates (TrainerConfig.compile="{mode}"). '
     return parts

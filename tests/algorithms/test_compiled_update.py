@@ -6,9 +6,9 @@ Most tests take the mode "trace", which runs the graph that would be compiled an
 import copy
 import functools
 import logging
-import types
 
 import numpy as np
+import pretend_gpu
 import pytest
 import torch
 
@@ -16,6 +16,8 @@ import alf.summary as summary
 from alf import progress
 from alf.algorithms._training.compiled_update import CompileError
 from alf.algorithms._training.compiled_update import _Plan as Plan
+from alf.algorithms._training.cuda_graph import CudaGraph
+from alf.algorithms._training.tracing import Trace
 from alf.algorithms.actor_critic_algorithm import ActorCriticAlgorithm
 from alf.algorithms.agent import Agent
 from alf.algorithms.algorithm import Algorithm
@@ -248,6 +250,27 @@ class AskingForAList(AskingNumpy):
     _number_of = staticmethod(lambda loss: torch.tensor(loss.tolist()))
 
 
+class SelectingByMask(PPOAlgorithm):
+
+    def update_kind(self):
+        return ()
+
+    def calc_loss(self, info):
+        loss_info = super().calc_loss(info)
+        return loss_info._replace(scalar_loss=loss_info.loss[loss_info.loss > 0].mean())
+
+
+class SelectingByIndices(PPOAlgorithm):
+    kept = torch.tensor([0, 0, 2])
+
+    def update_kind(self):
+        return ()
+
+    def calc_loss(self, info):
+        loss_info = super().calc_loss(info)
+        return loss_info._replace(scalar_loss=loss_info.loss[:, self.kept].mean())
+
+
 class ReadingProgress(PPOAlgorithm):
 
     def update_kind(self):
@@ -264,12 +287,17 @@ class ReadingProgress(PPOAlgorithm):
     (Looking, "its Python depends on numbers in tensors"),
     (AskingNumpy, r"it calls numpy\(\) of a tensor"),
     (AskingNumpyForAnArray, r"it calls __array__\(\) of a tensor"),
+    (SelectingByMask, r"how many numbers aten.index.Tensor returns depends on numbers.*torch.where"),
     (AskingForAList, r"it calls tolist\(\) of a tensor"),
     (ReadingProgress, "it reads the progress of training as a number.*read_scheduler"),
 ])
 def test_updates_whose_python_matters_are_refused(make, cls, told):
     with pytest.raises(CompileError, match=rf"the updates of .*{cls.__name__}.* cannot be compiled: .*{told}"):
         make(cls=cls).train_iter()
+
+
+def test_selecting_by_indices_is_traced(make):
+    assert_equal(train(make(cls=SelectingByIndices)), train(make(None, cls=SelectingByIndices)))
 
 
 def test_numeric_checks_of_ppo_are_refused(make):
@@ -310,16 +338,72 @@ def test_an_algorithm_says_nothing_about_its_updates_by_default():
         Algorithm().update_kind()
 
 
-@pytest.mark.parametrize("mode, device, marks", [
-    ("reduce-overhead", "cuda", True), ("max-autotune", "cuda", True), ("default", "cuda", False),
-    ("max-autotune-no-cudagraphs", "cuda", False), ("reduce-overhead", "cpu", False)])
-def test_each_run_of_a_cuda_graph_is_told_to_begin(monkeypatch, mode, device, marks):
-    events = []
-    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: events.append("begin"))
-    parameter = types.SimpleNamespace(device=torch.device(device))
-    plan = Plan(None, mode, None, [parameter], None)
-    plan._scheduler_inputs, plan._noise, plan._inputs = [], [], lambda leaves: leaves
-    plan._compiled = lambda *inputs: events.append("run")
-    plan._compute([])
-    plan._compute([])
-    assert events == (["begin", "run"] if marks else ["run"]) * 2
+# ---- CUDA graphs, on a GPU or on the pretended one ---------------------------------------------------------------
+
+
+@pytest.fixture
+def on_gpu():
+    with pretend_gpu.default_device():
+        yield
+
+
+@pytest.mark.parametrize("mode, is_recorded", [
+    ("default", False), ("max-autotune-no-cudagraphs", False), ("reduce-overhead", True), ("max-autotune", True),
+    ("cuda-graph", True)])
+def test_modes_that_record_cuda_graphs(on_gpu, make, monkeypatch, mode, is_recorded):
+    chosen, recordings, record = [], [], CudaGraph._record
+
+    def compile_nothing(graph, inputs, options):
+        assert all(x.is_cuda for x in inputs)
+        chosen.append(options)
+        return graph
+
+    import torch._inductor
+    monkeypatch.setattr(torch._inductor, "compile", compile_nothing)
+    monkeypatch.setattr(CudaGraph, "_record", lambda *args: (recordings.append(1), record(*args)))
+    expected = train(make(None, config=dict(mini_batch_size=12)))
+    found = train(make(mode, config=dict(mini_batch_size=12)))
+    assert all(torch.allclose(a, b) for a, b in zip(expected, found, strict=True))
+    assert len(recordings) == is_recorded
+    assert [options["triton.cudagraphs"] for options in chosen] == [False] * (mode != "cuda-graph")
+
+
+class CountingOnTheCpu(PPOAlgorithm):
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.register_buffer("_num_losses", torch.ones((), device="cpu"))
+
+    def update_kind(self):
+        return ()
+
+    def calc_loss(self, info):
+        loss_info = super().calc_loss(info)
+        return loss_info._replace(loss=loss_info.loss * self._num_losses)
+
+
+def test_a_buffer_on_the_cpu_is_no_part_of_a_cuda_graph(on_gpu, make):
+    with pytest.raises(CompileError, match=r"CUDA graphs are of one device, cuda:0, and _num_losses, of shape \(\), is "
+                       r"on cpu\. Set"):
+        make("cuda-graph", CountingOnTheCpu).train_iter()
+
+
+def test_what_cannot_be_recorded_is_told(on_gpu, make, monkeypatch):
+    monkeypatch.setattr(Trace, "_check_shapes", lambda self: None)
+    with pytest.raises(CompileError, match=r"was traced, and could not be compiled or recorded: .*not permitted when "
+                       r"stream is capturing.*\n.*compile=None"):
+        make("cuda-graph", SelectingByMask).train_iter()
+
+
+def test_memory_that_runs_out_is_told_as_such(on_gpu, make, monkeypatch):
+    def run_out(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(CudaGraph, "_record", run_out)
+    with pytest.raises(torch.OutOfMemoryError, match="^CUDA out of memory"):
+        make("cuda-graph").train_iter()
+
+
+def test_cuda_graphs_need_a_gpu(make):
+    with pytest.raises(CompileError, match='"cuda-graph" needs a GPU, and the parameters are on the CPU.*compile=None'):
+        make("cuda-graph").attach_optimizers()

@@ -9,21 +9,25 @@ kernels, its streams, its speed.
     alf.set_default_device("cuda")
 
 Into the file that the variable ALF_TEST_GPU_REPORT names, the process writes when it ends, as JSON, what waited for the
-GPU, and how often: ``{"what < where < called by": times}``. With ALF_TEST_GPU_BYTES, memory runs out for tensors that
-are larger.
+GPU, and how often, ``"waits": {"what < where < called by": times}``, and how many operations, or graphs of them, it was
+given in updates and elsewhere: ``"launches": {"update": number, "elsewhere": number}``. With ALF_TEST_GPU_BYTES, memory
+runs out for tensors that are larger.
 """
 
 import atexit
 import collections
+import contextlib
 import copy
 import json
 import multiprocessing
 import os
 import pathlib
 import sys
+from typing import Iterator
 from unittest import mock
 
 import torch
+from torch.fx.experimental import proxy_tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
@@ -45,7 +49,15 @@ _MAX_BYTES_COPIED_AT_ONCE = 1 << 16
 _MEMORY = int(os.environ.get("ALF_TEST_GPU_BYTES", 1 << 40))
 _ALF = str(pathlib.Path(__file__).parents[2] / "alf") + os.sep
 
+_UPDATE = (str(pathlib.Path(_ALF, "algorithms", "_training", "learner.py")), "learn")
+# Nothing is computed.
+_TAKES_MEMORY = {_aten.empty.memory_format, _aten.empty_strided.default, _aten.empty_like.default,
+                 _aten.new_empty.default, _aten.new_empty_strided.default}
+
 _waited = collections.Counter()
+_launched = collections.Counter()
+_until_the_end = contextlib.ExitStack()
+_graph = None  # the CUDAGraph that is recorded
 
 
 class GpuTensor(torch.Tensor):
@@ -96,6 +108,82 @@ class GpuTensor(torch.Tensor):
     def data_ptr(self):
         return self.inner.data_ptr() + (1 << 62)  # tells memory apart, and whoever reads there crashes
 
+    def untyped_storage(self):
+        return self.inner.untyped_storage()
+
+
+class CUDAGraph:
+    """In place of ``torch.cuda.CUDAGraph``: operations that run again on the same memory.
+
+    While they are recorded nothing is computed: memory that was there keeps its numbers, and what is made has none yet.
+    """
+
+    def __init__(self):
+        self._operations = []
+        self._kept = {}  # by address: memory that was there before, and its numbers
+        self._made = {}  # by address
+
+    def __enter__(self):
+        global _graph
+        assert _graph is None
+        self._random_numbers = torch.random.get_rng_state()
+        _graph = self
+
+    def __exit__(self, *_):
+        global _graph
+        _graph = None
+        torch.random.set_rng_state(self._random_numbers)
+        for storage, numbers in self._kept.values():
+            storage.copy_(numbers)
+        for storage in self._made.values():
+            storage.fill_(0xff)
+
+    def run(self, func, args, kwargs):
+        """Record an operation, and return what it returns."""
+        given = _addresses((args, kwargs))
+        for address, storage in given.items():
+            if address not in self._made and address not in self._kept:
+                self._kept[address] = storage, storage.clone()
+        result = func(*args, **kwargs)
+        made = _without(given, result)
+        self._made.update(_addresses(made))
+        self._operations.append((func, args, kwargs, given, made))
+        return result
+
+    def replay(self):
+        _count_launch()
+        for func, args, kwargs, given, made in self._operations:
+            for tensor, numbers in zip(made, _without(given, func(*args, **kwargs)), strict=True):
+                tensor.copy_(numbers)
+
+
+def _addresses(nest) -> dict:
+    """Return the memory of all tensors, by address."""
+    storages = [leaf.untyped_storage() for leaf in tree_flatten(nest)[0] if isinstance(leaf, torch.Tensor)]
+    return {storage.data_ptr(): storage for storage in storages}
+
+
+def _without(given, result) -> list:
+    """Return the tensors of a result that are not views of what was given."""
+    return [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, torch.Tensor)
+            and leaf.untyped_storage().data_ptr() not in given]
+
+
+class _Stream:
+    """In place of ``torch.cuda.Stream``, ``stream`` and ``device``: there is one queue, and it is always empty."""
+
+    def __init__(self, *_):
+        pass
+
+    def wait_stream(self, stream):
+        pass
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *_):
+        pass
+
 
 def _is_gpu(device) -> bool:
     return device is not None and torch.device(device).type in (_CUDA.type, _STAND_IN.type)
@@ -103,6 +191,8 @@ def _is_gpu(device) -> bool:
 
 def _wait(what: str) -> None:
     """Count that this process waits for the GPU, with the lines of alf that made it."""
+    if _graph is not None:
+        raise RuntimeError(f"CUDA error: operation not permitted when stream is capturing: {what}")
     places, frame = [], sys._getframe(1)
     while frame is not None and len(places) < 3:
         path = frame.f_code.co_filename
@@ -110,6 +200,15 @@ def _wait(what: str) -> None:
             places.append(f"{path.removeprefix(_ALF)}:{frame.f_code.co_name}")
         frame = frame.f_back
     _waited[" < ".join([what, *places])] += 1
+
+
+def _count_launch() -> None:
+    if not os.environ.get("ALF_TEST_GPU_REPORT"):
+        return
+    frame = sys._getframe(1)
+    while frame is not None and (frame.f_code.co_filename, frame.f_code.co_name) != _UPDATE:
+        frame = frame.f_back
+    _launched["elsewhere" if frame is None else "update"] += 1
 
 
 def _dispatch(func, args, kwargs):
@@ -120,6 +219,8 @@ def _dispatch(func, args, kwargs):
     if not gpu_tensors and not is_made_there:
         return func(*args, **kwargs)
     _check_devices(func, args, leaves)
+    if _graph is None and not func.is_view and func not in _TAKES_MEMORY:
+        _count_launch()
     is_made_here = kwargs.get("device") is not None and not is_made_there
     copies_back = is_made_here if func is _aten._to_copy.default else (
         func is _aten.copy_.default and not isinstance(args[0], GpuTensor))
@@ -128,10 +229,13 @@ def _dispatch(func, args, kwargs):
     if copies_back or func in _WAITS or _has_mask(func, args) or _waits_to_copy(func, args, leaves):
         _wait(str(func))
     inner = [leaf.inner if isinstance(leaf, GpuTensor) else leaf for leaf in leaves]
+    if _graph is not None:  # numbers on the CPU become part of the graph
+        inner = [leaf.clone() if isinstance(leaf, torch.Tensor) and leaf is outer else leaf
+                 for leaf, outer in zip(inner, leaves, strict=True)]
     inner_args, inner_kwargs = tree_unflatten(inner, structure)
     if is_made_there:
         inner_kwargs["device"] = _CPU
-    result = func(*inner_args, **inner_kwargs)
+    result = func(*inner_args, **inner_kwargs) if _graph is None else _graph.run(func, inner_args, inner_kwargs)
     if is_made_here or copies_back:
         return result
     known = {id(plain): leaf for plain, leaf in zip(inner, leaves, strict=True) if isinstance(leaf, GpuTensor)}
@@ -164,6 +268,8 @@ def _waits_to_copy(func, args, leaves) -> bool:
     """Whether CUDA waits for what the GPU computes before it begins a copy: one from memory that is not pinned, unless
     it is small."""
     source = args[1] if func is _aten.copy_.default else leaves[0] if func is _aten._to_copy.default else None
+    if _graph is not None and isinstance(source, torch.Tensor) and not isinstance(source, GpuTensor):
+        return True
     return isinstance(source, torch.Tensor) and not isinstance(source, GpuTensor) and (
         source.nbytes > _MAX_BYTES_COPIED_AT_ONCE and not getattr(source, "is_pinned_for_test", False))
 
@@ -174,6 +280,7 @@ class _DispatchMode(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self._mode_key = torch._C._TorchDispatchModeKey.FAKE  # with it PyTorch does not look for a GPU
+        self.shape_env = None  # as what traces looks for there
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return _dispatch(func, args, kwargs or {})
@@ -218,29 +325,60 @@ def _without_cuda(argument):
     return _STAND_IN if is_device and torch.device(argument).type == _CUDA.type else argument
 
 
-def plug_in() -> None:
-    """Let PyTorch find the pretend GPU, in this thread, until the process ends."""
+@contextlib.contextmanager
+def plugged_in() -> Iterator[None]:
+    """Context in which PyTorch finds the pretend GPU, in this thread; where there is a real one it finds that."""
     if torch.cuda.device_count():
+        yield
         return
     get_default, set_default, rng_state = torch.get_default_device, torch.set_default_device, torch.zeros(16).byte()
-    for module, name, stand_in in (
-        (torch, "set_default_device", lambda device: set_default(_without_cuda(device))),
-        (torch, "get_default_device", lambda: _CUDA if get_default().type == _STAND_IN.type else get_default()),
-        (torch.cuda, "is_available", lambda: True),
-        (torch.cuda, "device_count", lambda: 1),
-        (torch.cuda, "current_device", lambda: 0),
-        (torch.cuda, "synchronize", lambda *_: _wait("synchronize")),
-        (torch.cuda, "get_rng_state", lambda *_: rng_state),
-        (torch.cuda, "get_rng_state_all", lambda: [rng_state]),
-        (torch.cuda, "set_rng_state", lambda *_: None),
-        (torch.cuda, "mem_get_info", lambda *_: (8 << 30, 16 << 30)),
-        (torch.cuda, "memory_allocated", lambda *_: 0),
-        (torch.cuda, "empty_cache", lambda: None),
-    ):
-        mock.patch.object(module, name, stand_in).start()
-    torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor makes it here first, and the modes see it go there
-    _DispatchMode().__enter__()
-    _FunctionMode().__enter__()
+    with contextlib.ExitStack() as stack:
+        for module, name, stand_in in (
+            (torch, "set_default_device", lambda device: set_default(_without_cuda(device))),
+            (torch, "get_default_device", lambda: _CUDA if get_default().type == _STAND_IN.type else get_default()),
+            (torch.cuda, "is_available", lambda: True),
+            (torch.cuda, "device_count", lambda: 1),
+            (torch.cuda, "current_device", lambda: 0),
+            (torch.cuda, "synchronize", lambda *_: _wait("synchronize")),
+            (torch.cuda, "get_rng_state", lambda *_: rng_state),
+            (torch.cuda, "get_rng_state_all", lambda: [rng_state]),
+            (torch.cuda, "set_rng_state", lambda *_: None),
+            (torch.cuda, "mem_get_info", lambda *_: (8 << 30, 16 << 30)),
+            (torch.cuda, "memory_allocated", lambda *_: 0),
+            (torch.cuda, "empty_cache", lambda: None),
+            (torch.cuda, "CUDAGraph", CUDAGraph),
+            (torch.cuda, "graph", lambda graph, **_: graph),
+            (torch.cuda, "Stream", _Stream),
+            (torch.cuda, "current_stream", _Stream),
+            (torch.cuda, "stream", _Stream),
+            (torch.cuda, "device", _Stream),
+            (proxy_tensor, "HANDLED_TYPES", (*proxy_tensor.HANDLED_TYPES, GpuTensor)),  # may be a constant of a trace
+        ):
+            stack.enter_context(mock.patch.object(module, name, stand_in))
+        stack.callback(torch._C._set_only_lift_cpu_tensors, torch._C._only_lift_cpu_tensors())
+        torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor makes it here first, and the modes see it go there
+        stack.enter_context(_DispatchMode())
+        stack.enter_context(_FunctionMode())
+        yield
+
+
+@contextlib.contextmanager
+def default_device() -> Iterator[None]:
+    """Context in which new tensors are on the GPU."""
+    with plugged_in():
+        torch.set_default_device("cuda")
+        try:
+            yield
+        finally:
+            torch.set_default_device(None)
+
+
+def plug_in() -> None:
+    """Let PyTorch find the pretend GPU until the process ends."""
+    if torch.cuda.device_count():
+        return
+    _until_the_end.enter_context(plugged_in())
     report = os.environ.get("ALF_TEST_GPU_REPORT")
     if report and multiprocessing.parent_process() is None:
-        atexit.register(lambda: pathlib.Path(report).write_text(json.dumps(_waited)))
+        atexit.register(lambda: pathlib.Path(report).write_text(
+            json.dumps({"waits": _waited, "launches": _launched})))

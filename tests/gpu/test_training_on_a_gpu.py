@@ -85,6 +85,32 @@ def test_it_ends_where_training_on_the_cpu_ends(commands, tmp_path, case):
     assert_close(final_state(tmp_path / "cpu"), final_state(tmp_path / "cuda"))
 
 
+QUIET = ("TrainerConfig.summary_interval=5", "TrainerConfig.summarize_first_interval=False")
+RECORDED = "TrainerConfig.compile='cuda-graph'"
+
+
+@pytest.mark.parametrize("case, enable_amp", [
+    *[(case, False) for case in CASES if case.startswith(("PPO", "SAC", "DDPG", "TD3", "DQN", "Rainbow"))],
+    ("PPO", True), ("SAC", True)])
+def test_updates_as_cuda_graphs_are_those_of_plain_pytorch(commands, tmp_path, case, enable_amp):
+    settings = (*CASES[case], *QUIET, f"TrainerConfig.enable_amp={enable_amp}")
+    train(commands, tmp_path / "plain", "cuda", *settings)
+    done = train(commands, tmp_path / "recorded", "cuda", *settings, RECORDED)
+    assert "(cuda-graph): " in done.stderr and "compiled the update of" in done.stderr
+    assert_close(final_state(tmp_path / "plain"), final_state(tmp_path / "recorded"))
+
+
+def test_a_run_with_cuda_graphs_goes_on_exactly(commands, tmp_path):
+    conf, *params = CASES["SAC, ring there"]
+    for root_dir, num_iterations in (("whole", 12), ("run", 6), ("run", 12)):
+        train(commands, tmp_path / root_dir, "cuda", conf, *params, *QUIET, RECORDED,
+              f"TrainerConfig.num_iterations={num_iterations}")
+    whole, run = final_state(tmp_path / "whole"), final_state(tmp_path / "run")
+    # Metrics are summed up whenever a run ends.
+    assert all(torch.equal(value, run[name]) for name, value in whole.items()
+               if isinstance(value, torch.Tensor) and not name.startswith("metrics"))
+
+
 @pytest.mark.parametrize("conf", ["tiny_conf.py", OFF_POLICY])
 def test_mixed_precision_scales_the_loss(commands, tmp_path, conf):
     train(commands, tmp_path / "run", "cuda", conf, "TrainerConfig.enable_amp=True")
@@ -154,17 +180,18 @@ def test_memory_that_runs_out_in_an_update_keeps_what_was_learned(commands, tmp_
     assert "resumed from iteration" in done.stderr
 
 
-def waits(commands, tmp_path, *case):
-    """Return what waits for the GPU in ten iterations without summaries, and how often."""
-    counts = []
+def counted(commands, tmp_path, *case):
+    """Return what is counted in ten iterations without summaries: what waits for the GPU and how often, and what it is
+    given to do in an update and elsewhere."""
+    reports = []
     for num_iterations in (10, 20):
         report = tmp_path / f"{num_iterations}.json"
         train(commands, tmp_path / str(num_iterations), "cuda", *case, f"TrainerConfig.num_iterations={num_iterations}",
               "TrainerConfig.num_checkpoints=1", "TrainerConfig.summary_interval=1000",
               "TrainerConfig.summarize_first_interval=False", ALF_TEST_GPU_REPORT=str(report))
-        counts.append(json.loads(report.read_text()))
-    found = {place: number - counts[0].get(place, 0) for place, number in counts[1].items()}
-    return {place: number for place, number in found.items() if number}
+        reports.append(json.loads(report.read_text()))
+    return [{what: number - reports[0][kind].get(what, 0) for what, number in reports[1][kind].items()
+             if number > reports[0][kind].get(what, 0)} for kind in ("waits", "launches")]
 
 
 IMAGES = {"Rainbow, images": (
@@ -176,24 +203,30 @@ PRIORITIES, RESETS = "algorithms/_training/replay.py:_as_stored", "networks/_lst
 
 
 @pytest.mark.skipif(torch.cuda.device_count() > 0, reason="only a pretended GPU counts")
-@pytest.mark.parametrize("case, expected", [
-    # of 8 steps, and 2 updates, in an iteration; metrics are measured for two or five iterations at once
-    ("PPO", {ACTIONS: 80, COUNT: 10, METRICS: 5}),
+@pytest.mark.parametrize("is_recorded", [False, True], ids=["plain", "recorded"])
+@pytest.mark.parametrize("case, expected, num_launches, num_if_recorded", [
+    # of 8 steps, and 4 updates, in an iteration; metrics are measured for two or five iterations at once
+    ("PPO", {ACTIONS: 80, COUNT: 10, METRICS: 5}, 168, 16),
     # of 3 steps, and 2 updates
-    ("SAC, ring there", {ACTIONS: 30, COUNT: 10, METRICS: 2}),
-    ("SAC", {ACTIONS: 30, COUNT: 10, METRICS: 2 + 10}),  # and what is stored, once an iteration
-    ("Rainbow", {ACTIONS: 30, COUNT: 10, METRICS: 2 + 10, PRIORITIES: 20}),
+    ("SAC, ring there", {ACTIONS: 30, COUNT: 10, METRICS: 2}, 144, 12),
+    ("SAC", {ACTIONS: 30, COUNT: 10, METRICS: 2 + 10}, 144, 12),  # and what is stored, once an iteration
+    ("Rainbow", {ACTIONS: 30, COUNT: 10, METRICS: 2 + 10, PRIORITIES: 20}, 334, 9),
     # of 1 step, and 2 updates with batches of images
-    ("Rainbow, images", {ACTIONS: 10, COUNT: 10, METRICS: 1 + 10, PRIORITIES: 20}),
-    # of 8 steps, and 2 updates that run over sequences three times
-    ("R2D2", {ACTIONS: 80, COUNT: 10, METRICS: 5, PRIORITIES: 30, RESETS: 60}),
+    ("Rainbow, images", {ACTIONS: 10, COUNT: 10, METRICS: 1 + 10, PRIORITIES: 20}, 308, 14),
+    # of 8 steps, and 2 updates that run over sequences three times; they cannot be recorded
+    ("R2D2", {ACTIONS: 80, COUNT: 10, METRICS: 5, PRIORITIES: 30, RESETS: 60}, 479, None),
 ])
-def test_an_update_does_not_wait(commands, tmp_path, case, expected):
+def test_what_an_update_waits_for_and_how_often_it_calls_the_gpu(commands, tmp_path, case, expected, num_launches,
+                                                                   num_if_recorded, is_recorded):
+    if is_recorded and num_if_recorded is None:
+        pytest.skip("it cannot be recorded")
+    waits, launches = counted(commands, tmp_path, *{**CASES, **IMAGES}[case], *[RECORDED] * is_recorded)
     found = dict.fromkeys(expected, 0)
-    for place, number in waits(commands, tmp_path, *{**CASES, **IMAGES}[case]).items():
+    for place, number in waits.items():
         if "finite_guard.py:_read_flag" in place:  # reads what it found out some updates ago
             assert number <= 2
             continue
         known, = [name for name in expected if place.partition(" < ")[2].startswith(name)] or [place]
         found[known] = found.get(known, 0) + number
     assert found == expected
+    assert round(launches["update"] / 20) == (num_if_recorded if is_recorded else num_launches)

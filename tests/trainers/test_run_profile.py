@@ -2,6 +2,7 @@
 
 import json
 
+import pretend_gpu
 import pytest
 
 import alf
@@ -143,6 +144,12 @@ def test_bottleneck_is_named_with_the_values_of_the_run(sac):
     assert "num_updates_per_train_iter=20" in told
     compiled = told_bottleneck(RESULT, TrainerConfig(root_dir="", compile="default"), sac, 4)
     assert "Compile" not in compiled
+
+
+def test_on_a_gpu_cuda_graphs_are_advised(sac):
+    with pretend_gpu.default_device():
+        told = advice("update", TrainerConfig(root_dir=""), sac, num_environments=4)
+    assert 'TrainerConfig.compile="cuda-graph"' in told
 
 
 @pytest.mark.parametrize("phase", [*PHASES, "mine"])

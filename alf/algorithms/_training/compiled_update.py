@@ -2,7 +2,7 @@
 
 The Python of an algorithm, its nests, distributions and networks, runs once for each signature of an update: it is
 traced into a flat graph from parameters, buffers and batch to loss, gradients and priorities. Only that graph is
-compiled, and only that graph runs in the updates that follow.
+compiled, and only that graph runs in the updates that follow. On a GPU its kernels can be recorded as a CUDA graph.
 """
 
 import gc
@@ -14,6 +14,7 @@ from absl import logging
 from torch import nn
 
 from alf import summary
+from alf.algorithms._training.cuda_graph import CudaGraph
 from alf.algorithms._training.mixed_precision import MixedPrecision
 from alf.algorithms._training.parameters import is_algorithm
 from alf.algorithms._training.tracing import ReadSchedulers, StateTensors, Trace, TracingError, python_numbers
@@ -24,7 +25,8 @@ from alf.nest import Nest, flatten_with_structure
 # so many roundings to the type that networks compute with, but at least that of float32.
 _ROUNDINGS = 8
 _TOLERANCE = 1e-3
-_CUDA_GRAPH_MODES = ("reduce-overhead", "max-autotune")
+_CUDA_GRAPH_MODES = ("cuda-graph", "reduce-overhead", "max-autotune")
+_PLAIN_MODES = ("cuda-graph", "trace")  # they run PyTorch's kernels, and generate no code
 
 
 class CompileError(RuntimeError):
@@ -41,7 +43,8 @@ class CompiledUpdate:
         parameters: what optimizers train.
         precision: of the networks; None: float32.
     Raises:
-        CompileError: if the updates of an algorithm in the tree cannot be compiled, or there is no compiler.
+        CompileError: if the updates of an algorithm in the tree cannot be compiled, or there is no compiler, or no GPU
+            where the mode is for nothing else.
     """
 
     def __init__(self, algorithm: nn.Module, losses: Callable[..., Tuple[torch.Tensor, Nest]], mode: str,
@@ -52,8 +55,8 @@ class CompiledUpdate:
         self._precision = precision
         self._parameters = list(parameters)
         self._members = compilable_members(algorithm)
-        if mode != "trace" and _are_on_cpu(self._parameters):
-            _check_compiler(mode)
+        if _are_on_cpu(self._parameters):
+            _check_mode_on_cpu(mode)
         self._state = StateTensors(algorithm)
         self._plans: Dict[Hashable, "_Plan"] = {}
         # the last batch and all that was found out about it: epochs of one batch ask again
@@ -113,7 +116,7 @@ class _Plan:
         self._state = state
         self._parameters = parameters
         self._losses = losses
-        self._replays_cuda_graphs = mode in _CUDA_GRAPH_MODES and any(p.device.type == "cuda" for p in parameters)
+        self._replays_cuda_graph = mode in _CUDA_GRAPH_MODES and not _are_on_cpu(parameters)
 
     def first_run(self, leaves: List[torch.Tensor]) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
         """Compile, do what :meth:`run` does, and compare that with what it would be without."""
@@ -134,15 +137,20 @@ class _Plan:
             inputs = [*known, *leaves, *schedulers.tensors]
             with state.unchanged(), schedulers.replaced():
                 trace = Trace(lambda *args: self._outputs(args[len(known):len(known) + len(leaves)]), inputs,
-                              known + leaves)
+                              known + leaves, hoists_noise=self._mode not in _PLAIN_MODES)
         self._plan_inputs(trace.used, len(leaves), trace.constants)
         self._noise = trace.noise
         try:
             self._compiled = self._compile(trace.graph, leaves)
+            if self._replays_cuda_graph:
+                self._compiled = self._recorded(self._compiled, leaves)
             outputs = self._compute(leaves)
+        except (torch.OutOfMemoryError, CompileError):
+            raise
         except Exception as error:
-            raise CompileError(f"TrainerConfig.compile={self._mode!r}: the compiler failed on the update of "
-                               f"{algorithm.name}: {error}") from error
+            raise CompileError(f"TrainerConfig.compile={self._mode!r}: the update of {algorithm.name} was traced, and "
+                               f"could not be compiled or recorded: {error}\nSet alf.config(\"TrainerConfig\", "
+                               "compile=None).") from error
         self._check(outputs, expected)
         gc.collect()  # what the compiler leaves: else it is looked through in an update soon after
         logging.info("compiled the update of %s (%s): %d operations of %d inputs, in %.1f s. %s", algorithm.name,
@@ -170,6 +178,7 @@ class _Plan:
         num_states = len(self._state)
         places = self._state.getters()
         self._state_inputs = [places[index] for index in used if index < num_states]
+        self._state_names = [self._state.names[index] for index in used if index < num_states]
         self._leaf_inputs = [index - num_states for index in used if num_states <= index < num_states + num_leaves]
         self._scheduler_inputs = [self._schedulers.tensors[index - num_states - num_leaves] for index in used
                                   if index >= num_states + num_leaves]
@@ -185,11 +194,12 @@ class _Plan:
 
     @torch.no_grad()
     def _compile(self, graph: torch.fx.GraphModule, leaves: List[torch.Tensor]) -> Callable:
-        if self._mode == "trace":
+        if self._mode in _PLAIN_MODES:
             return graph
         # torch.compile would do the same, and check in each call that the inputs are of this kind. That takes a third
         # of the time of an update, and the key of this plan says it already.
-        options = dict(torch._inductor.list_mode_options(self._mode), fallback_random=True)
+        options = {**torch._inductor.list_mode_options(self._mode), "fallback_random": True,
+                   "triton.cudagraphs": False}  # it would copy parameters, and record nothing that changes a buffer
         if _are_on_cpu(self._parameters):
             from alf.algorithms._training import linear_lowering  # noqa: F401
             # Calls of kernels from C++ take a tenth less of a small update, and are built faster. That needs inputs
@@ -198,7 +208,22 @@ class _Plan:
             for node in graph.graph.nodes:
                 if node.op == "placeholder":
                     node.meta.pop("val", None)
-        return torch._inductor.compile(graph, [x.detach() for x in self._inputs(leaves)], options)
+        inputs = [x.detach() for x in self._inputs(leaves)]
+        if self._replays_cuda_graph:
+            inputs = [x.to(self._parameters[0].device) for x in inputs]
+        return torch._inductor.compile(graph, inputs, options)
+
+    def _recorded(self, compiled: Callable, leaves: List[torch.Tensor]) -> CudaGraph:
+        """Return what replays the kernels of ``compiled``."""
+        device, inputs, names = self._parameters[0].device, self._inputs(leaves), self._state_names
+        for name, value in zip(names, inputs):
+            if value.device != device:
+                raise CompileError(_refusal(self._algorithm, f"CUDA graphs are of one device, {device}, and {name}, of "
+                                            f"shape {tuple(value.shape)}, is on {value.device}"))
+        first_leaf, end = len(names), len(names) + len(self._leaf_inputs)
+        copied = [index for index, value in enumerate(inputs)
+                  if first_leaf <= index < end or value.device != device]
+        return CudaGraph(compiled, device, copied, names)
 
     @torch.no_grad()
     def _compute(self, leaves: List[torch.Tensor]) -> Sequence[torch.Tensor]:
@@ -206,9 +231,6 @@ class _Plan:
             self._schedulers.refresh()
         for noise, fill in self._noise:
             fill(noise)
-        if self._replays_cuda_graphs:
-            # What the run before has put out is of no more use: optimizers have made their step.
-            torch.compiler.cudagraph_mark_step_begin()
         return self._compiled(*self._inputs(leaves))
 
     def _take(self, outputs: Sequence[torch.Tensor]) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
@@ -284,7 +306,14 @@ def _refusal(member: nn.Module, why: str) -> str:
             'Set alf.config("TrainerConfig", compile=None).')
 
 
-def _check_compiler(mode: str) -> None:
+def _check_mode_on_cpu(mode: str) -> None:
+    """Raise CompileError unless the mode is for CPUs, too, and what it takes is there."""
+    if mode == "trace":
+        return
+    if mode == "cuda-graph":
+        raise CompileError('TrainerConfig.compile="cuda-graph" needs a GPU, and the parameters are on the CPU. Call '
+                           'alf.set_default_device("cuda") at the top of the conf, or set alf.config("TrainerConfig", '
+                           'compile=None).')
     from torch._inductor import config, cpp_builder  # not before it is needed: a second to import
     try:
         cpp_builder.get_cpp_compiler()
@@ -296,7 +325,7 @@ def _check_compiler(mode: str) -> None:
 
 
 def _cache(mode: str) -> str:
-    if mode == "trace":
+    if mode in _PLAIN_MODES:
         return "No code was generated."
     from torch._inductor.runtime.cache_dir_utils import cache_dir
     return f"The next start takes the code from {cache_dir()} (TORCHINDUCTOR_CACHE_DIR)."

@@ -23,6 +23,7 @@ _PROGRESS_IS_READ = ("it reads the progress of training as a number, which a tra
                      "scheduler with alf.utils.schedulers.read_scheduler")
 
 
+_MASKS = (torch.bool, torch.uint8)
 _LEAVES_PYTORCH = (torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist)
 
 
@@ -94,18 +95,20 @@ class Trace:
         graph: a ``GraphModule`` of the inputs that ``used`` names, then ``constants``, then ``noise``.
         used: indices of the inputs that the graph reads.
         constants: tensors that are neither inputs nor made in the function.
-        noise: tensors to be filled with random numbers before each call, each with what fills it.
+        noise: if it is hoisted, tensors to be filled with random numbers before each call, each with what fills it.
     """
 
     def __init__(self, function: Callable[..., Sequence[torch.Tensor]], inputs: Sequence[torch.Tensor],
-                 known: Sequence[torch.Tensor]):
+                 known: Sequence[torch.Tensor], hoists_noise: bool):
         """
         Args:
             function: called with ``inputs``; returns tensors.
             inputs: its inputs. Where the function finds these very tensors elsewhere, they are inputs as well.
             known: tensors that may change from call to call, of which no copy may be kept in the graph.
+            hoists_noise: random numbers are inputs of the graph, for who runs it in another order. (One that is run as
+                it is draws them where the function does.)
         Raises:
-            TracingError: if the function's Python depends on numbers in tensors.
+            TracingError: if the function's Python, or the shape of a tensor, depends on numbers in tensors.
         """
         try:
             with recording(), _InsidePyTorch():
@@ -118,10 +121,12 @@ class Trace:
             raise TracingError(f"its Python depends on numbers in tensors: {error}") from error
         placeholders = [node for node in self.graph.graph.nodes if node.op == "placeholder"]
         self._last_placeholder = placeholders[-1]
+        self._check_shapes()
         self.constants: List[torch.Tensor] = []
         self.noise: List[Tuple[torch.Tensor, Callable]] = []
         self._hoist_constants(known)
-        self._hoist_noise()
+        if hoists_noise:
+            self._hoist_noise()
         self.used = [index for index, node in enumerate(placeholders) if node.users]
         for node in placeholders:
             if not node.users:
@@ -133,6 +138,20 @@ class Trace:
     def num_operations(self) -> int:
         """Number of operations of the graph."""
         return sum(node.op == "call_function" for node in self.graph.graph.nodes)
+
+    def _check_shapes(self) -> None:
+        """Raise TracingError if an operation tells from numbers how many it returns: the graph would keep how many."""
+        for node in self.graph.graph.nodes:
+            if torch.Tag.dynamic_output_shape not in getattr(node.target, "tags", ()):
+                continue
+            if node.target is torch.ops.aten.index.Tensor and not any(
+                    index is not None and self._dtype(index) in _MASKS for index in node.args[1]):
+                continue
+            raise TracingError(f"how many numbers {node.target} returns depends on numbers in tensors. Keep all of "
+                               "them, and use torch.where or a product with the mask")
+
+    def _dtype(self, node: torch.fx.Node) -> torch.dtype:
+        return getattr(self.graph, node.target).dtype if node.op == "get_attr" else node.meta["tensor_meta"].dtype
 
     def _to_input(self, node: torch.fx.Node) -> None:
         """Replace a node of the graph by a new placeholder, appended to the inputs."""
@@ -159,7 +178,7 @@ class Trace:
             self._to_input(node)
 
     def _hoist_noise(self) -> None:
-        """Turn plain random numbers into inputs: so they are drawn in the order of the function, not of a compiler."""
+        """Turn plain random numbers into inputs, which are drawn in the order of the function."""
         for node in [node for node in self.graph.graph.nodes if node.target in _FILLERS]:
             meta = node.meta["tensor_meta"]
             tensor = torch.empty_strided(meta.shape, meta.stride, dtype=meta.dtype, device=node.meta["val"].device)

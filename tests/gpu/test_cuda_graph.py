@@ -60,6 +60,17 @@ def test_the_function_runs_no_more_once_it_is_recorded():
     assert outputs[0] is outputs[2]  # the same memory each time
 
 
+@pytest.mark.parametrize("make", [
+    lambda i: torch.full((1, 3), float(i)).expand(2, 3), lambda i: torch.full((), float(i)).expand(2, 3),
+    lambda i: torch.arange(i, i + 6.0).view(3, 2).t(), lambda i: torch.arange(i, i + 12.0)[::2].view(2, 3),
+    lambda i: torch.empty(0, 3), lambda i: torch.arange(i, i + 6).view(2, 3) % 2 == 0],
+    ids=["rows repeated", "number repeated", "transposed", "with gaps", "empty", "bool"])
+def test_inputs_of_each_layout_are_copied(make):
+    graph = CudaGraph(lambda x: (x + 1, ), torch.zeros(1).device, (0, ))
+    for i in range(4):
+        assert torch.equal(graph(make(i))[0].cpu(), (make(i) + 1).cpu())
+
+
 def test_what_lies_elsewhere_now_is_recorded_anew():
     scaling = Scaling()
     graph = scaling.recorded()

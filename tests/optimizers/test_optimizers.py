@@ -361,6 +361,24 @@ def test_groups_have_their_own_settings():
     assert c.item() == -0.25 and a.tolist() == [-1.0, -1.0]
 
 
+@pytest.mark.parametrize("flushes", [False, True])
+def test_denormal_moments_become_zero_and_numbers_elsewhere_stay(flushes):
+    smallest = 5e-324
+    params = make_params(shapes=[(200,)])
+    optimizer = attach(Adam(lr=0.05), params)
+    num_steps_to_denormals = 900  # 0.9^900 is 7e-42
+    torch.set_flush_denormal(flushes)
+    try:
+        for step in range(num_steps_to_denormals + 1):
+            params[0].grad = torch.ones(200) if step == 0 else torch.zeros(200)
+            optimizer.step()
+            assert (smallest * 1.0 == 0.0) == flushes
+    finally:
+        torch.set_flush_denormal(False)
+    assert not optimizer.state_dict()["state"][0]["exp_avg"].any()
+    assert optimizer.state_dict()["state"][0]["exp_avg_sq"].all()
+
+
 def test_opt_args_of_a_parameter():
     decayed, kept = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
     kept.opt_args = dict(weight_decay=0.0)

@@ -75,7 +75,7 @@ class CudaGraph:
             self._inputs[index] = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype,
                                                       device=self._device)
             targets, indices = groups.setdefault((value.dtype, value.device), ([], []))
-            targets.append(self._inputs[index])
+            targets.append(_once(self._inputs[index]))
             indices.append(index)
         self._copies = list(groups.values())  # what one kernel can copy
         self._pointers = [(index, value.data_ptr()) for index, value in enumerate(inputs) if index not in self._copied]
@@ -100,4 +100,13 @@ class CudaGraph:
 
     def _copy(self, inputs: Sequence[torch.Tensor]) -> None:
         for targets, indices in self._copies:
-            torch._foreach_copy_(targets, [inputs[index] for index in indices], non_blocking=True)
+            torch._foreach_copy_(targets, [_once(inputs[index]) for index in indices], non_blocking=True)
+
+
+def _once(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor without the repetitions of an expanded one: each number in memory once."""
+    if 0 in tensor.stride():
+        for dim, (size, stride) in enumerate(zip(tensor.shape, tensor.stride())):
+            if stride == 0 and size > 1:
+                tensor = tensor.narrow(dim, 0, 1)
+    return tensor

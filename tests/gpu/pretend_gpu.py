@@ -129,7 +129,7 @@ class CUDAGraph:
         self._random_numbers = torch.random.get_rng_state()
         _graph = self
 
-    def __exit__(self, *_):
+    def __exit__(self, error_type, *_):
         global _graph
         _graph = None
         torch.random.set_rng_state(self._random_numbers)
@@ -137,6 +137,8 @@ class CUDAGraph:
             storage.copy_(numbers)
         for storage in self._made.values():
             storage.fill_(0xff)
+        if error_type is not None:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
 
     def run(self, func, args, kwargs):
         """Record an operation, and return what it returns."""

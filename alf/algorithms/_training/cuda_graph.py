@@ -91,9 +91,17 @@ class CudaGraph:
                 for _ in range(_WARM_UP_RUNS):
                     self._function(*self._inputs)
             present.wait_stream(stream)
-            # Other threads may go on using the GPU.
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-                self._outputs = self._function(*self._inputs)
+            cause = None
+            try:
+                # Other threads may go on using the GPU.
+                with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                    try:
+                        self._outputs = self._function(*self._inputs)
+                    except RuntimeError as error:
+                        cause = error
+                        raise
+            except RuntimeError as error:
+                raise cause or error from None  # the graph only says that there was an error before
         for value, number in zip(in_place, before, strict=True):
             value.copy_(number)
         self._graph = graph

@@ -57,6 +57,7 @@ def bare_loop(batch_size: int):
     import torch
 
     _, update = make_bare_learner()
+    device = torch.get_default_device()
     rng = np.random.default_rng(0)
     n = 10_000
     now, later = (rng.standard_normal((n, SIZE), dtype=np.float32) for _ in range(2))
@@ -65,13 +66,19 @@ def bare_loop(batch_size: int):
 
     def sample_and_update():
         index = rng.integers(n, size=batch_size)
-        update(*(torch.from_numpy(x[index]) for x in (now, action, reward, discount, later)))
+        update(*(torch.from_numpy(x[index]).to(device) for x in (now, action, reward, discount, later)))
 
     return sample_and_update
 
 
-def our_algorithm(batch_size: int, num_updates: int):
-    """Return a function that makes ``num_updates`` updates from a filled replay buffer, as one iteration does."""
+def our_algorithm(batch_size: int, num_updates: int, mode=None):
+    """Return a function that makes ``num_updates`` updates from a filled replay buffer, as one iteration does.
+
+    Args:
+        batch_size: number of transitions of an update.
+        num_updates: of a call.
+        mode: ``TrainerConfig.compile``.
+    """
     import torch
 
     import alf
@@ -89,7 +96,7 @@ def our_algorithm(batch_size: int, num_updates: int):
     config = TrainerConfig(
         root_dir="", whole_replay_buffer_training=False, clear_replay_buffer=False, mini_batch_length=2,
         mini_batch_size=batch_size, replay_buffer_length=2000, unroll_length=1000,
-        num_updates_per_train_iter=num_updates)
+        num_updates_per_train_iter=num_updates, compile=mode)
     algorithm = DqnAlgorithm(
         env.observation_spec(), env.action_spec(), env=env, config=config, num_critic_replicas=1,
         q_network_cls=lambda **kwargs: QNetwork(fc_layer_params=(HIDDEN, HIDDEN), **kwargs),

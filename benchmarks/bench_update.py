@@ -1,6 +1,6 @@
 """Microseconds of one update by us, by a bare PyTorch loop and by peers: networks, batches and losses the same.
 
-Usage: python -m benchmarks.bench_update [--cases ppo,sac,dqn] [--rounds 7] [--with-peers] [--json FILE]
+Usage: python -m benchmarks.bench_update [--cases ppo,sac,dqn] [--rounds 7] [--with-peers | --device cuda] [--json FILE]
 
 - ppo: CartPole, 2x64 tanh actor and critic, one of 20 epochs over a batch of 256; see bench_ppo_update.py
 - sac: HalfCheetah, 2x256 ReLU, batch of 256; see bench_sac_update.py
@@ -13,12 +13,13 @@ our SAC and the bare one, where it would take 1 %.
 """
 
 import argparse
+import os
 import sys
 
 from benchmarks import _rounds, _servers
 
 CASES = ("ppo", "sac", "dqn")
-OURS = ("alf", "alf compiled", "bare", "bare compiled")
+OURS = ("alf", "alf compiled", "alf cuda graph", "bare", "bare compiled")
 
 
 def main() -> None:
@@ -26,8 +27,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--candidates", default=",".join(OURS), help="of this checkout")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of this checkout's candidates")
     _rounds.add_arguments(parser, rounds=7, seconds=0.5)
     args = parser.parse_args()
+    if args.device == "cuda" and args.with_peers:
+        parser.error("--device cuda: peers are measured on the CPU. Leave --with-peers away.")
+    os.environ["ALF_BENCH_DEVICE"] = args.device
     rounds = min(args.rounds, 3) if args.quick else args.rounds
     found, left_out = _rounds.find_servers(args, "serve_update.py", "sb3", "sbx", "torchrl")
     own = [{"name": name, "python": sys.executable, "script": "serve_update.py", "has_alf": True}

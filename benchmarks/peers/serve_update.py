@@ -1,5 +1,9 @@
-"""Makes updates by us, by a bare loop and by peers, for bench_update.py. See _server.py."""
+"""Makes updates by us, by a bare loop and by peers, for bench_update.py. See _server.py.
 
+What is ours is made on the device that the variable ALF_BENCH_DEVICE names, "cpu" or "cuda"; peers are on the CPU.
+"""
+
+import os
 import time
 
 import _server
@@ -8,12 +12,16 @@ NAMES = {"ppo": "ppo_cart_pole", "sac": "sac_halfcheetah", "dqn": "dqn_cart_pole
 PPO_UPDATES, DQN_UPDATES = 20, 128  # of one call
 
 
-def rate(function, num_updates: int):
+MODES = {"alf": None, "alf compiled": "default", "alf cuda graph": "cuda-graph"}
+
+
+def rate(function, num_updates: int, finish):
     """Return what measures microseconds of an update for about so many seconds.
 
     Args:
         function: makes updates.
         num_updates: of one call.
+        finish: waits until they are made.
     """
     def measure(seconds: float) -> float:
         calls, began = 0, time.perf_counter()
@@ -22,7 +30,8 @@ def rate(function, num_updates: int):
             calls += 1
             passed = time.perf_counter() - began
             if passed >= seconds:
-                return 1e6 * passed / (calls * num_updates)
+                finish()
+                return 1e6 * (time.perf_counter() - began) / (calls * num_updates)
 
     return measure
 
@@ -31,15 +40,22 @@ def of_this_checkout(candidate: str, case: str):
     """Return a function that makes updates, and how many.
 
     Args:
-        candidate: ``"alf"``, ``"alf compiled"``, ``"bare"`` or ``"bare compiled"``.
+        candidate: one of MODES, ``"bare"`` or ``"bare compiled"``.
         case: one of NAMES.
     Raises:
         LookupError: if there is no such candidate in this case.
     """
     import torch
 
+    import alf
+    from alf.utils.common import keep_freed_memory
     from benchmarks import bench_dqn_update, bench_ppo_update, bench_sac_update
 
+    device = os.environ.get("ALF_BENCH_DEVICE", "cpu")
+    if candidate == "alf cuda graph" and device == "cpu":
+        raise LookupError("for GPUs")
+    alf.set_default_device(device)
+    keep_freed_memory()  # as the train command does
     torch.set_num_threads(1)
     if candidate.startswith("bare"):
         if candidate == "bare compiled" and case != "ppo":
@@ -47,14 +63,12 @@ def of_this_checkout(candidate: str, case: str):
         if case == "ppo":
             return bench_ppo_update.bare_loop(candidate == "bare compiled"), 1
         return (bench_sac_update.make_bare_update(torch) if case == "sac" else bench_dqn_update.bare_loop(64)), 1
+    mode = MODES[candidate]
     if case == "ppo":
-        mode = "default" if candidate == "alf compiled" else None
         return bench_ppo_update.our_algorithm(mode), PPO_UPDATES
-    if candidate == "alf compiled":
-        raise LookupError("measured for PPO only")
     if case == "sac":
-        return bench_sac_update.make_our_update(torch), 1
-    return bench_dqn_update.our_algorithm(64, DQN_UPDATES), DQN_UPDATES
+        return bench_sac_update.make_our_update(torch, dict(compile=mode)), 1
+    return bench_dqn_update.our_algorithm(64, DQN_UPDATES, mode), DQN_UPDATES
 
 
 def of_stable_baselines3(candidate: str, case: str):
@@ -114,15 +128,23 @@ def open_case(candidate: str, case: str) -> _server.Opened:
         candidate: who makes it.
         case: one of NAMES.
     """
+    finish = _nothing
     if candidate.startswith(("alf", "bare")):
+        import torch
         function, number = of_this_checkout(candidate, case)
+        if torch.get_default_device().type == "cuda":
+            finish = torch.cuda.synchronize
     elif candidate == "torchrl":
         function, number = of_torchrl(case)
     else:
         function, number = of_stable_baselines3(candidate, case)
     for _ in range(2):  # compiles
         function()
-    return rate(function, number), lambda: None, ""
+    return rate(function, number, finish), _nothing, ""
+
+
+def _nothing():
+    pass
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ import os
 import sys
 import textwrap
 
+import pretend_gpu
 import pytest
+import torch
 
 from benchmarks import (
     _peers,
@@ -84,9 +86,33 @@ def test_bare_update_is_measured(case):
     assert measure(0.001) > 0
 
 
+@pytest.mark.parametrize("candidate", ["bare", "alf", "alf cuda graph"])
+@pytest.mark.parametrize("case", ["ppo", "sac", "dqn"])
+def test_updates_are_measured_on_a_gpu(monkeypatch, candidate, case):
+    waits = []
+    monkeypatch.setenv("ALF_BENCH_DEVICE", "cuda")
+    with pretend_gpu.plugged_in():
+        synchronize = torch.cuda.synchronize
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda: waits.append(synchronize()))
+        measure, _, _ = serve_update.open_case(candidate, case)
+        waits.clear()
+        assert measure(0.001) > 0
+        assert len(waits) == 1
+        monkeypatch.undo()
+        torch.set_default_device(None)
+
+
+def test_peers_are_not_measured_on_a_gpu(monkeypatch, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(bench_update, monkeypatch, tmp_path, "--device", "cuda", "--with-peers")
+    assert "--device cuda: peers are measured on the CPU" in capsys.readouterr().err
+
+
 def test_update_that_there_is_not_is_told():
     with pytest.raises(LookupError, match="slower there"):
         serve_update.open_case("bare compiled", "dqn")
+    with pytest.raises(LookupError, match="for GPUs"):
+        serve_update.open_case("alf cuda graph", "dqn")
 
 
 class Counted:

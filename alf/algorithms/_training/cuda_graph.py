@@ -66,8 +66,8 @@ class CudaGraph:
         return [self._names[index] if index < len(self._names) else f"input {index}"
                 for index, pointer in self._pointers if inputs[index].data_ptr() != pointer]
 
-    def _record(self, inputs: Sequence[torch.Tensor]) -> None:
-        self._graph = None  # gives its memory back
+    def _lay_out(self, inputs: Sequence[torch.Tensor]) -> None:
+        """Set what is read and changed by the kernels, and what is copied to there at each call."""
         self._inputs = list(inputs)
         groups: Dict[tuple, Tuple[List[torch.Tensor], List[int]]] = {}
         for index in self._copied:
@@ -79,6 +79,10 @@ class CudaGraph:
             indices.append(index)
         self._copies = list(groups.values())  # what one kernel can copy
         self._pointers = [(index, value.data_ptr()) for index, value in enumerate(inputs) if index not in self._copied]
+
+    def _record(self, inputs: Sequence[torch.Tensor]) -> None:
+        self._graph = None  # gives its memory back
+        self._lay_out(inputs)
         self._copy(inputs)
         # The function is run, but what it changes must not be changed yet.
         in_place = [inputs[index] for index, _ in self._pointers]

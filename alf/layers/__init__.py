@@ -34,8 +34,8 @@ from alf.layers._parallel import (
     make_parallel_input,
     make_parallel_net,
     make_parallel_spec,
-    reset_parameters,
 )
+from alf.utils.parameter_reset import reset_parameters
 
 
 def normalize_along_batch_dims(x: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor,

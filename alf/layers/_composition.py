@@ -6,8 +6,9 @@ import torch
 import torch.nn as nn
 
 import alf.nest as nest
-from alf.layers._parallel import make_parallel_net, reset_parameters
+from alf.layers._parallel import make_parallel_net
 from alf.layers.routing import as_module, make_routes, parse_branches, parse_elements
+from alf.utils.parameter_reset import reset_parameters
 
 
 class Sequential(nn.Module):

@@ -1,4 +1,4 @@
-"""Helpers over layers: many networks of one structure side by side, and drawing parameters anew."""
+"""Helpers over layers: many networks of one structure side by side."""
 
 import copy
 from typing import Any, Callable, Union
@@ -7,32 +7,7 @@ import torch
 import torch.nn as nn
 
 import alf.nest as nest
-
-
-def reset_parameters(module: Any) -> None:
-    """Draw new parameters for ``module`` and everything in it.
-
-    A module with a method ``reset_parameters`` does it itself; otherwise its children are visited. Callables
-    that are no modules have nothing to reset.
-
-    Raises:
-        ValueError: if a module has parameters of its own and no such method.
-    """
-    if not isinstance(module, nn.Module):
-        return
-    if hasattr(module, "reset_parameters"):
-        module.reset_parameters()
-        return
-    for child in module.children():
-        reset_parameters(child)
-    if hasattr(module, "_reset_parameters"):
-        # Some layers of torch (attention, transformers); it may leave children out.
-        module._reset_parameters()
-        return
-    own = [name for name, parameter in module.named_parameters(recurse=False) if parameter is not None]
-    if own:
-        raise ValueError(f"reset_parameters: {type(module).__name__} has the parameters {own} and no method "
-                         f"reset_parameters(). Define one.")
+from alf.utils.parameter_reset import reset_parameters
 
 
 def copy_layer(module: Any) -> Any:

@@ -469,11 +469,14 @@ def test_targets_follow_the_critics_and_are_not_trained():
 def test_networks_are_reset_periodically_and_targets_with_them():
     algorithm = make_algorithm(parameter_reset_period=2, target_update_tau=0.5)
     batch = make_batch()
-    weights = [next(iter(algorithm._actor_network.parameters())).clone()]
-    for _ in range(2):
-        algorithm.after_update(batch[0], ())
-        weights.append(next(iter(algorithm._actor_network.parameters())).clone())
-    assert (weights[0] == weights[1]).all() and not (weights[1] == weights[2]).all()
+    parameters = [*algorithm._actor_network.parameters(), *algorithm._critic_networks.parameters()]
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.fill_(7.0)
+    algorithm.after_update(batch[0], ())
+    assert all((parameter == 7.0).all() for parameter in parameters)
+    algorithm.after_update(batch[0], ())
+    assert not any((parameter == 7.0).any() for parameter in parameters)
     torch.testing.assert_close(
         list(algorithm._target_critic_networks.parameters()), list(algorithm._critic_networks.parameters()))
 

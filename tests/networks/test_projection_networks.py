@@ -8,6 +8,7 @@ import torch
 import torch.distributions as td
 from torch import nn
 
+from alf.layers import reset_parameters
 from alf.networks.networks import NoisyFC
 from alf.networks.projection_networks import (
     BetaProjectionNetwork,
@@ -102,6 +103,21 @@ def test_copy_has_the_same_structure(name):
     copy = net.copy()
     assert [p.shape for p in copy.parameters()] == [p.shape for p in net.parameters()]
     assert not {id(p) for p in copy.parameters()} & {id(p) for p in net.parameters()}
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("name", list(_families))
+def test_all_parameters_are_drawn_anew(name, parallel):
+    net, _ = _make(name)
+    net = net.make_parallel(2) if parallel else net
+    constant = {key: p.clone() for key, p in net.named_parameters() if (p == p.flatten()[0]).all()}
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(7.0)
+    reset_parameters(net)
+    for key, parameter in net.named_parameters():
+        assert not (parameter == 7.0).any()
+        assert key not in constant or torch.equal(parameter, constant[key])
 
 
 @pytest.mark.parametrize("name", ["squashed", "cauchy_squashed", "beta", "truncated", "truncated_cauchy"])

@@ -277,12 +277,29 @@ def test_negative_period_never_resets():
     assert weights(layer) == [1, 2]
 
 
-def test_buffers_are_zeroed_on_request_only():
-    for flag in (True, False):
-        norm = nn.Module()
-        norm.register_buffer("b", torch.ones(1))
-        common.PeriodicReset(norm, reset_buffers=flag)()
-        assert norm.b.item() == (0 if flag else 1)
+@pytest.mark.parametrize("resets_buffers", [True, False])
+def test_buffers_get_their_first_numbers_on_request_only(resets_buffers):
+    module = nn.Module()
+    module.register_buffer("saved", torch.ones(1))
+    module.register_buffer("constant", torch.full((1,), 2.0), persistent=False)
+    reset = common.PeriodicReset([nn.Linear(1, 1), module], reset_buffers=resets_buffers)
+    module.saved.fill_(5.0)
+    reset()
+    assert module.saved.item() == (1 if resets_buffers else 5) and module.constant.item() == 2
+
+
+class WithParameter(nn.Module):
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+
+def test_what_cannot_be_reset_is_told_before_training():
+    for period in (10, lambda: 10):
+        with pytest.raises(ValueError, match=r"WithParameter has the parameters \['scale'\] and no method"):
+            common.PeriodicReset(nn.Sequential(nn.Linear(1, 1), WithParameter()), period=period)
+    common.PeriodicReset(WithParameter(), period=-1)()
 
 
 # ---- the environment of the conf -----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch.distributions as td
 from torch import Tensor, nn
 
 from alf.config_util import configurable
-from alf.layers import FC, make_parallel_spec
+from alf.layers import FC, make_parallel_spec, reset_parameters
 from alf.networks._action_spec_checks import check_bounded_action_spec, check_continuous_action_spec
 from alf.networks.network import Network
 from alf.tensor_specs import BoundedTensorSpec, TensorSpec
@@ -140,6 +140,7 @@ class TruncatedProjectionNetwork(Network):
         )
         self._scale_projection_layer = None
         self._scale = None
+        self._first_scale = float(scale_bias_initializer_value)
         if state_dependent_scale:
             self._scale_projection_layer = FC(
                 input_size,
@@ -149,12 +150,20 @@ class TruncatedProjectionNetwork(Network):
                 bias_init_value=scale_bias_initializer_value,
             )
         else:
-            self._scale = nn.Parameter(torch.full((size,), float(scale_bias_initializer_value)))
+            self._scale = nn.Parameter(torch.full((size,), self._first_scale))
         self._loc_transform, self._scale_transform = loc_transform, scale_transform
         self._scale_limits = (min_scale, max_scale)
         self._dist_ctor = dist_ctor
         self._means, self._magnitudes = spec_means_and_magnitudes(action_spec)
         self._bounds = (self._means - self._magnitudes, self._means + self._magnitudes)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw new parameters for the layers, and set a scale that is a parameter back."""
+        for layer in self.children():
+            reset_parameters(layer)
+        if self._scale is not None:
+            self._scale.fill_(self._first_scale)
 
     def forward(self, inputs: Tensor, state: Any = ()) -> Tuple[td.Distribution, Any]:
         """Return the distribution, batch shape `[B]`, event shape `[A]`, and the state as it is.

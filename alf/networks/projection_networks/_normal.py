@@ -9,7 +9,7 @@ import torch.distributions as td
 from torch import Tensor, nn
 
 from alf.config_util import configurable
-from alf.layers import FC, make_parallel_spec
+from alf.layers import FC, make_parallel_spec, reset_parameters
 from alf.networks._action_spec_checks import check_bounded_action_spec, check_continuous_action_spec
 from alf.networks._call import call
 from alf.networks.network import Network
@@ -100,11 +100,18 @@ class NormalProjectionNetwork(Network):
         self._means_projection_layer = _make_layer(0.0)
         self._std_projection_layer = _make_layer(std_bias_initializer_value) if state_dependent_std else None
         outer = () if parallelism is None else (parallelism,)
+        self._first_std = float(std_bias_initializer_value)
         self._std = (
-            None
-            if state_dependent_std
-            else nn.Parameter(torch.full(outer + action_spec.shape, float(std_bias_initializer_value)))
+            None if state_dependent_std else nn.Parameter(torch.full(outer + action_spec.shape, self._first_std))
         )
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw new parameters for the layers, and set a standard deviation that is a parameter back."""
+        for layer in self.children():
+            reset_parameters(layer)
+        if self._std is not None:
+            self._std.fill_(self._first_std)
 
     def forward(self, inputs: Tensor, state: Any = ()) -> Tuple[td.Distribution, Any]:
         """Return the distribution, batch shape `[B]` (`[B, n]` if parallel), event shape `[A]`; the state

@@ -8,6 +8,7 @@ from torch import nn
 
 from alf.config_util import configurable
 from alf.utils.common._small import as_list
+from alf.utils.parameter_reset import reset_parameters, resets
 from alf.utils.schedulers import as_scheduler
 
 
@@ -134,18 +135,26 @@ class PeriodicReset(_CountsCalls):
     """Gives modules new random parameters every ``period``-th call.
 
     Args:
-        models: a module or a list of modules with ``reset_parameters`` in them.
+        models: a module or a list of modules, see :func:`~alf.layers.reset_parameters`.
         period: an int or a scheduler; a negative one means never.
-        reset_buffers: also zero their buffers.
+        reset_buffers: also give their buffers the numbers that they have now.
         post_processings: called without arguments after a reset.
+    Raises:
+        ValueError: if there is a period, and a module has parameters of its own and no method that draws them.
     """
 
     def __init__(self, models, period=1, reset_buffers: bool = True, post_processings: List[Callable] = ()):
         super().__init__()
         self._models = as_list(models)
         self._period = as_scheduler(period)
-        self._reset_buffers = reset_buffers
+        self._first_buffers: List[List[torch.Tensor]] = []  # of each model
         self._post_processings = list(post_processings)
+        if isinstance(period, (int, float)) and period < 0:
+            return
+        for model in self._models:
+            list(resets(model))  # raises an error now rather than in the middle of training
+        if reset_buffers:
+            self._first_buffers = [[buffer.clone() for buffer in model.buffers()] for model in self._models]
 
     def forward(self) -> None:
         """Count one call, and reset if it is due."""
@@ -156,11 +165,9 @@ class PeriodicReset(_CountsCalls):
     @torch.no_grad()
     def _reset(self) -> None:
         for model in self._models:
-            for module in model.modules():
-                if hasattr(module, "reset_parameters"):
-                    module.reset_parameters()
-            if self._reset_buffers:
-                for buffer in model.buffers():
-                    buffer.zero_()
+            reset_parameters(model)
+        for model, first_buffers in zip(self._models, self._first_buffers):
+            for buffer, first in zip(model.buffers(), first_buffers, strict=True):
+                buffer.copy_(first)
         for post_processing in self._post_processings:
             post_processing()

@@ -153,6 +153,10 @@ class Agent(RLAlgorithm):
         """Return the part of a train state that ``predict_step`` needs."""
         return state._replace(rl=self._rl_algorithm.convert_train_state_to_predict_state(state.rl))
 
+    def _repr_state(self, state: AgentState) -> Nest:
+        """Return the state that the representation learner is given."""
+        return (state.repr, state.rl) if self._representation_use_rl_state else state.repr
+
     def _observe(self, step_method: str, time_step: TimeStep, state: AgentState, rollout_info=None):
         """Return the time step for the RL algorithm, the new states and the infos of what prepares it.
 
@@ -171,8 +175,7 @@ class Agent(RLAlgorithm):
             return alg_step.output
 
         if self._representation_learner is not None:
-            repr_state = (state.repr, state.rl) if self._representation_use_rl_state else state.repr
-            observation = step(self._representation_learner, "repr", time_step, repr_state)
+            observation = step(self._representation_learner, "repr", time_step, self._repr_state(state))
             time_step = time_step._replace(observation=observation)
         if self._goal_generator is not None:
             goal = step(self._goal_generator, "goal_generator", time_step, state.goal_generator)
@@ -305,7 +308,8 @@ class Agent(RLAlgorithm):
         """
         new_state, infos = {}, {}
         if self._representation_learner is not None:
-            step = self._representation_learner.train_step_offline(time_step, state.repr, rollout_info.repr, pre_train)
+            step = self._representation_learner.train_step_offline(time_step, self._repr_state(state),
+                                                                   rollout_info.repr, pre_train)
             new_state["repr"], infos["repr"] = step.state, step.info
             time_step = time_step._replace(observation=step.output)
         rl_step = self._rl_algorithm.train_step_offline(time_step, state.rl, rollout_info.rl, pre_train)

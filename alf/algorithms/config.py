@@ -102,7 +102,7 @@ class TrainerConfig:
     debug_summaries: bool = False  # more summaries
     profiling: bool = False  # profile the run with cProfile
     enable_amp: bool = False  # networks compute with 16 bits in training; see the notes
-    code_snapshots: Optional[List[str]] = None  # files whose text goes to the summary
+    code_snapshots: Optional[List[str]] = None  # files whose text goes to the summary: of alf, of the conf's directory
     summarize_grads_and_vars: bool = False  # histograms of gradients and parameters
     summarize_gradient_noise_scale: bool = False  # not in this version
     summarize_action_distributions: bool = False  # parameters of the distributions of actions

@@ -8,9 +8,10 @@ sight.
 import operator
 import threading
 from collections import OrderedDict
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterable, List, Tuple
 
 import optree
+import torch
 from optree import _C
 
 NAMESPACE = "alf"
@@ -65,6 +66,16 @@ def register_namedtuple(cls: type) -> None:
             warnings.simplefilter("ignore")
             optree.register_pytree_node(cls, flatten_fields, build, namespace=NAMESPACE)
         _REGISTERED.add(cls)
+
+
+def make_size(children: Iterable[Any]) -> tuple:
+    """Return what replaces a ``torch.Size`` whose numbers become ``children``: a plain tuple if they are none."""
+    children = tuple(children)
+    return torch.Size(children) if all(type(child) is int for child in children) else children
+
+
+optree.register_pytree_node(torch.Size, lambda size: (tuple(size), None, None), lambda _, children: make_size(children),
+                            namespace=NAMESPACE)
 
 
 def _children(value: Any) -> List[Any]:

@@ -8,7 +8,7 @@ from typing import Any, Callable, List, Tuple
 
 import torch
 
-from alf.nest._tree import flatten_with_structure, is_namedtuple, register_namedtuple
+from alf.nest._tree import flatten_with_structure, is_namedtuple, make_size, register_namedtuple
 
 __all__ = [
     "Nest", "NestedTensor",
@@ -64,7 +64,7 @@ def _rebuild(nest: Nest, children: List[Nest]) -> Nest:
     if is_namedtuple(nest):
         by_name = dict(zip(sorted(nest._fields), children))
         return tuple.__new__(type(nest), [by_name[name] for name in nest._fields])
-    return type(nest)(children)
+    return make_size(children) if type(nest) is torch.Size else type(nest)(children)
 
 
 def _join(path: str, name: str) -> str:

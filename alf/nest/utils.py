@@ -66,6 +66,13 @@ class NestCombiner(abc.ABC, nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no parallel form.")
 
 
+def _activated(combined: torch.Tensor, tensors: List[torch.Tensor], activation: Optional[Callable]) -> torch.Tensor:
+    """Return the activation of what was combined; one that works in place does not reach what it is made of."""
+    if activation is None:
+        return combined
+    return activation(combined.clone() if combined is tensors[0] else combined)
+
+
 @configurable
 class NestConcat(NestCombiner):
     """Concatenates the tensors of a nest.
@@ -127,7 +134,7 @@ class NestSum(NestCombiner):
         total = sum(tensors[1:], tensors[0])
         if self._average:
             total = total / len(tensors)
-        return total if self._activation is None else self._activation(total)
+        return _activated(total, tensors, self._activation)
 
     def make_parallel(self, n: int) -> "NestSum":
         """Return the combiner for tensors ``[B, n, ...]``."""
@@ -153,7 +160,7 @@ class NestMultiply(NestCombiner):
         product = tensors[0]
         for tensor in tensors[1:]:
             product = product * tensor
-        return product if self._activation is None else self._activation(product)
+        return _activated(product, tensors, self._activation)
 
     def make_parallel(self, n: int) -> "NestMultiply":
         """Return the combiner for tensors ``[B, n, ...]``."""
@@ -188,7 +195,7 @@ class NestOuterProduct(NestCombiner):
         product = tensors[0]
         for tensor in tensors[1:]:
             product = (product.unsqueeze(-1) * tensor.unsqueeze(-2)).flatten(-2)
-        return product if self._activation is None else self._activation(product)
+        return _activated(product, tensors, self._activation)
 
     def make_parallel(self, n: int) -> "NestOuterProduct":
         """Return the combiner for tensors ``[B, n, D]``."""

@@ -1,6 +1,7 @@
 """What a run was made of, as texts in TensorBoard."""
 
-from typing import Any, List, Tuple
+import os
+from typing import Any, Dict, List, Tuple
 
 from alf import config_util, summary
 from alf.algorithms.algorithm import Algorithm
@@ -9,12 +10,38 @@ from alf.trainers import _run_directory
 from alf.utils import git_utils
 
 
-def summarize_settings(config: TrainerConfig, algorithm: Algorithm) -> None:
+def read_code_snapshots(config: TrainerConfig) -> Dict[str, str]:
+    """Return the texts of ``TrainerConfig.code_snapshots``, by path as it is given.
+
+    Args:
+        config: the settings of the run.
+    Raises:
+        ValueError: if there is no such file, or it is not a text.
+    """
+    package = os.path.dirname(os.path.abspath(config_util.__file__))
+    folders = [package, os.path.dirname(os.path.abspath(config.conf_file)), os.getcwd()]
+    texts = {}
+    for path in config.code_snapshots or ():
+        found = [file for file in (os.path.join(folder, path) for folder in folders) if os.path.isfile(file)]
+        if not found:
+            raise ValueError(f"TrainerConfig.code_snapshots: expected files, got {path!r}, which is in none of "
+                             f"{', '.join(dict.fromkeys(folders))}. Correct the path, or leave it out.")
+        try:
+            with open(found[0], encoding="utf-8") as file:
+                texts[path] = file.read()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"TrainerConfig.code_snapshots: {found[0]} cannot be read as a text: {error}. Leave it "
+                             "out.") from error
+    return texts
+
+
+def summarize_settings(config: TrainerConfig, algorithm: Algorithm, code_snapshots: Dict[str, str]) -> None:
     """Write configs, command line, seed, optimizers with their parameters, revision and difference of the code.
 
     Args:
         config: the settings of the run.
         algorithm: the root algorithm, once it has trained: only then is everything built that the configs build.
+        code_snapshots: what :func:`read_code_snapshots` returned.
     """
     with summary.record_if(lambda: True):
         summary.text("config/operative_config", _as_table(config_util.get_operative_configs()))
@@ -28,9 +55,8 @@ def summarize_settings(config: TrainerConfig, algorithm: Algorithm) -> None:
         for name, code in _run_directory.repositories().items():
             summary.text(f"{name}/revision", git_utils.get_revision(code) or "not a git checkout")
             summary.text(f"{name}/diff", _as_code(git_utils.get_diff(code)))
-        for path in config.code_snapshots or ():
-            with open(path, encoding="utf-8") as file:
-                summary.text(f"code/{path}", _as_code(file.read()))
+        for path, text in code_snapshots.items():
+            summary.text(f"code/{path}", _as_code(text))
 
 
 def _as_code(text: str) -> str:

@@ -23,7 +23,7 @@ from alf.trainers._progress_view import ProgressView, told_duration
 from alf.trainers._rng_state import RngState
 from alf.trainers._run_log import logged_to
 from alf.trainers._run_profile import RunProfile
-from alf.trainers._settings import summarize_settings
+from alf.trainers._settings import read_code_snapshots, summarize_settings
 from alf.trainers._signals import LeaveRequested, Signals
 from alf.trainers.evaluator import Evaluator, SyncEvaluator, create_eval_environment
 from alf.utils import common, profiling
@@ -94,6 +94,7 @@ class Trainer(abc.ABC):
         self._snapshots: Dict[int, Snapshot] = {}  # of what is being evaluated, by global counter
         self._best_score = -math.inf
         self._earlier_configs: Dict[str, str] = {}  # of the start before this one
+        self._code_snapshots = read_code_snapshots(config)
 
     # ---- to be provided by each kind of trainer ------------------------------------------------------------------
 
@@ -211,7 +212,7 @@ class Trainer(abc.ABC):
                 if not told_settings:
                     # Only now is everything built that the configs build.
                     if self._joint.is_first:
-                        summarize_settings(self._config, self._algorithm)
+                        summarize_settings(config, self._algorithm, self._code_snapshots)
                         _run_directory.write_configs(config.root_dir)
                         _run_directory.tell_changed_configs(config.root_dir, self._earlier_configs)
                         _disk_space.warn_if_scarce(self._checkpointer, self._num_to_keep, self._share_of_replay())

@@ -284,3 +284,55 @@ def test_helper_sums_and_tells_rewards():
     assert total.tolist() == [3.5, 3.5]
     assert {name: value.tolist() for name, value in told.items()} == {
         "reward/x": [1.0, 1.0], "reward/z": [3.0, 3.0], "reward/overall": [3.5, 3.5]}
+
+
+class Remembering(Doubled):
+    """Keeps the states that it is given, by step method."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.given = {}
+
+    def predict_step(self, inputs, state):
+        self.given["predict"] = state
+        return super().predict_step(inputs, state)
+
+    def rollout_step(self, inputs, state):
+        self.given["rollout"] = state
+        return super().predict_step(inputs, state)
+
+    def train_step(self, inputs, state, rollout_info):
+        self.given["train"] = state
+        return super().predict_step(inputs, state)
+
+    def train_step_offline(self, inputs, state, rollout_info, pre_train=False):
+        self.given["offline"] = state
+        return super().predict_step(inputs, state)
+
+
+class OfflinePPO(PPOAlgorithm):
+
+    def train_step_offline(self, inputs, state, rollout_info, pre_train=False):
+        return AlgStep(output=(), state=state)
+
+    def offline_rollout_info(self, action):
+        return ()
+
+
+@pytest.mark.parametrize("use_rl_state", [False, True])
+def test_representation_is_given_the_state_of_the_rl_algorithm_in_each_step(scripted_env, make_config, networks,
+                                                                           use_rl_state):
+    agent = make(scripted_env(), make_config(unroll_length=4), OfflinePPO, networks[True],
+                 representation_learner_cls=Remembering, representation_use_rl_state=use_rl_state)
+    time_step = agent._env.current_time_step()
+    rollout = agent.rollout_step(time_step, agent.get_initial_rollout_state(2))
+    agent.predict_step(time_step, agent.get_initial_predict_state(2))
+    state = agent.get_initial_train_state(2)
+    agent.train_step(time_step, state, rollout.info)
+    agent.train_step_offline(time_step, state, agent.offline_rollout_info(torch.zeros(2, dtype=torch.int64)))
+    given = agent._representation_learner.given
+    assert set(given) == {"predict", "rollout", "train", "offline"}
+    for step, found in given.items():
+        assert len(found) == 2 * use_rl_state, step
+        if use_rl_state:
+            assert found[0] == () and found[1] is not None and found[1] != ()

@@ -132,7 +132,8 @@ def test_tensorboard_has_the_settings(commands, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     (tmp_path / "snippet.py").write_text("x = 1\n")
     done = commands.run("train", "--conf", CONF, "--root_dir", tmp_path / "run", "--conf_param",
-                        f"TrainerConfig.code_snapshots=[{str(tmp_path / 'snippet.py')!r}]", "--conf_param",
+                        f"TrainerConfig.code_snapshots=[{str(tmp_path / 'snippet.py')!r}, 'algorithms/ppo_loss.py', "
+                        "'tiny_conf.py']", "--conf_param",
                         "TrainerConfig.profiling=True")
     assert done.code == 0, done.stderr
     events = EventAccumulator(str(tmp_path / "run" / "train"))
@@ -145,8 +146,22 @@ def test_tensorboard_has_the_settings(commands, tmp_path):
     assert "--root_dir" in texts["commandline"] and texts["seed"] == "1"
     assert "Adam" in texts["optimizers"] and "_value_network" in texts["optimizers"]
     assert texts[f"code/{tmp_path / 'snippet.py'}"] == "    x = 1\n    "
+    assert "class PPOLoss" in texts["code/algorithms/ppo_loss.py"]
+    assert texts["code/tiny_conf.py"].strip().startswith(CONF.read_text().splitlines()[0])
     assert "num_updates_per_train_iter" in texts["config/operative_config"]
     assert (tmp_path / "run" / "train" / "train.prof").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_code_that_there_is_not_is_told_before_training(commands, tmp_path, command):
+    words = ["--root_dir", tmp_path / "run"] if command == "train" else []
+    for name, told in (("ppo_los.py", f"got 'ppo_los.py', which is in none of {ROOT / 'alf'}, {CONF.parent}, "),
+                       ("binary", "binary cannot be read as a text: ")):
+        (tmp_path / "binary").write_bytes(b"\xff\xfe")
+        done = commands.run(command, "--conf", CONF, *words, "--conf_param",
+                            f"TrainerConfig.code_snapshots=[{name!r}]", cwd=tmp_path)
+        assert done.code == 2 and "error: TrainerConfig.code_snapshots: " in done.stderr and told in done.stderr
+    assert not (tmp_path / "run" / "train" / "algorithm").exists()
 
 
 def test_each_state_is_shown_once_the_last_too(commands, tmp_path):

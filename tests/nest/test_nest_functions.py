@@ -181,3 +181,15 @@ def test_common_size():
     assert nest.get_nest_batch_size(tensors) == 4
     with pytest.raises(RuntimeError, match=r"dimension 1.*\[2, 3\]"):
         nest.get_nest_size(tensors, 1)
+
+
+def test_a_size_is_a_nest_of_numbers():
+    sizes = {"a": torch.Size([2, 3]), "b": torch.Size([])}
+    assert nest.is_nested(sizes["a"])
+    assert nest.flatten(sizes) == nest.py_flatten(sizes) == [2, 3]
+    for map_structure in (nest.map_structure, nest.py_map_structure):
+        added = map_structure(lambda x: x + 1, sizes)
+        assert added == {"a": torch.Size([3, 4]), "b": torch.Size([])} and type(added["a"]) is torch.Size
+        assert map_structure(float, sizes) == {"a": (2.0, 3.0), "b": ()}
+    assert nest.map_structure_up_to(sizes, lambda x: x + 1, sizes) == {"a": torch.Size([3, 4]), "b": torch.Size([])}
+    assert nest.pack_sequence_as(sizes, [5, 6])["a"] == torch.Size([5, 6])

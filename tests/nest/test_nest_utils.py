@@ -63,6 +63,13 @@ def test_parallel_concat_of_one_input_for_all_is_made_once(dim):
     assert combined.untyped_storage().nbytes() == 3 * 4 * 4
 
 
+@pytest.mark.parametrize("make", [utils.NestSum, utils.NestMultiply, utils.NestOuterProduct])
+def test_activation_in_place_leaves_the_inputs_alone(make):
+    negative = torch.tensor([[-1.0, 2.0]])
+    assert make(activation=torch.relu_)([negative]).tolist() == [[0, 2]]
+    assert negative.tolist() == [[-1, 2]]
+
+
 def test_combiner_refuses_an_empty_nest():
     with pytest.raises(ValueError, match="at least one leaf"):
         utils.NestSum()({})

@@ -6,38 +6,39 @@ import functools
 from types import FunctionType
 
 
-def same_value(a: object, b: object) -> bool:
+def same_value(a: object, b: object, _compared: frozenset = frozenset()) -> bool:
     """Return True if `a` and `b` configure the same thing.
 
     Containers and `functools.partial` are compared by their parts, tensors and arrays by dtype, shape and
     elements, functions by code, defaults and closure (a conf that runs twice makes its lambdas twice), NaN
     equals NaN, everything else by `==`. Values that cannot be compared are different.
     """
+    same = functools.partial(same_value, _compared=_compared)
     if a is b:
         return True
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return type(a) is type(b) and len(a) == len(b) and all(map(same_value, a, b))
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, dict) and isinstance(b, dict):
-        return type(a) is type(b) and a.keys() == b.keys() and all(same_value(a[k], b[k]) for k in a)
+        return type(a) is type(b) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
     if isinstance(a, functools.partial) and isinstance(b, functools.partial):
-        return (
-            same_value(a.func, b.func) and same_value(a.args, b.args) and same_value(a.keywords, b.keywords)
-        )
+        return same(a.func, b.func) and same(a.args, b.args) and same(a.keywords, b.keywords)
     if isinstance(a, FunctionType) and isinstance(b, FunctionType):
-        return _same_function(a, b)
+        # A function that calls itself is in its own closure: what is being compared already counts as the same.
+        return (id(a), id(b)) in _compared or _same_function(a, b, _compared | {(id(a), id(b))})
     if isinstance(a, float) and isinstance(b, float) and a != a and b != b:
         return True
     return _equal(a, b)
 
 
-def _same_function(a: FunctionType, b: FunctionType) -> bool:
+def _same_function(a: FunctionType, b: FunctionType, compared: frozenset) -> bool:
+    same = functools.partial(same_value, _compared=compared)
     return (
         a.__module__ == b.__module__
         and a.__code__ == b.__code__
         and a.__code__.co_filename == b.__code__.co_filename
-        and same_value(a.__defaults__, b.__defaults__)
-        and same_value(a.__kwdefaults__, b.__kwdefaults__)
-        and same_value(_cells(a), _cells(b))
+        and same(a.__defaults__, b.__defaults__)
+        and same(a.__kwdefaults__, b.__kwdefaults__)
+        and same(_cells(a), _cells(b))
     )
 
 

@@ -172,6 +172,13 @@ class TrainerConfig:
                              "run would never end. Set one of them with alf.config(\"TrainerConfig\", ...).")
         if self.unroll_length == 0 and not self.async_unroll and self.offline_buffer_dir is None:
             self._refuse("unroll_length", "a number > 0, because there is neither async_unroll nor offline_buffer_dir")
+        if self.unroll_length == 0 and not self.async_unroll and self.num_iterations == 0:
+            self._refuse("num_iterations", "a number > 0 with unroll_length=0: no environment steps are made, and the "
+                         "run would never end")
+        most_steps = max(1, math.ceil(self.unroll_length)) + int(self.keeps_last_unroll)  # and one to bootstrap from
+        if self.async_unroll and self.unroll_queue_size < most_steps:
+            self._refuse("unroll_queue_size", f"at least {most_steps} with unroll_length={self.unroll_length}: so many "
+                         "steps are taken at once, and would be waited for forever")
         if self.whole_replay_buffer_training and self.priority_replay:
             raise ValueError("TrainerConfig: priority_replay=True asks for samples by priority, "
                              "whole_replay_buffer_training=True for all that is stored. Set one of them to False.")

@@ -462,7 +462,7 @@ class RLAlgorithm(Algorithm):
     def rollout_state_dict(self) -> Dict[str, Any]:
         """Return the state of unroll and replay, for checkpoints. The metrics have then seen all."""
         self._measure()
-        replay = self._replay.state_dict() if isinstance(self._replay, Replay) else {}
+        replay = {} if self._replay is None else self._replay.state_dict()
         offline = {} if self._offline is None else self._offline.state_dict()
         present = self._unroll.state_dict() if isinstance(self._unroll, Unroll) else self._loaded_unroll
         return {"unroll_carry": self._unroll_carry, "unroll": present, **replay, **offline}
@@ -494,12 +494,12 @@ class RLAlgorithm(Algorithm):
                       "goes on to learn" if state.get("_replay_buffer") else "")
             logging.warning("%d environments in the checkpoint, %d now: new episodes begin%s.", saved,
                             self._env.batch_size, replay)
-            state = {**state, "unroll": {}, "_replay_buffer": {}}
+            state = {**state, "unroll": {}, "earlier": [], "_replay_buffer": {}}
         if self._config is not None and self._config.async_unroll:
-            state = {**state, "unroll": {}}  # the other process begins new episodes
+            state = {**state, "unroll": {}, "earlier": []}  # the other process begins new episodes
         self._unroll_carry = state["unroll_carry"]
         self._loaded_unroll = state["unroll"]
-        if isinstance(self._replay, Replay):
+        if self._replay is not None:
             self._replay.load_state_dict(state)
         if self._offline is not None:
             self._offline.load_state_dict(state)
@@ -507,7 +507,7 @@ class RLAlgorithm(Algorithm):
     def forget_rollout(self) -> None:
         """Discard the state restored by :meth:`load_rollout_state_dict`: new episodes, an empty replay buffer."""
         self._unroll_carry, self._loaded_unroll = 0.0, {}
-        if isinstance(self._replay, Replay):
+        if self._replay is not None:
             self._replay.load_state_dict({"credit": 0.0, "steps_per_update": 0})
 
     def finish_train(self) -> None:

@@ -40,6 +40,8 @@ _CHEAP_CONSTRUCTION_SECONDS = 1.0
 # How often it is looked at how long steps take and how much memory workers have.
 _LOOK_INTERVAL_SECONDS = 2.0
 
+_MAX_RING_ROWS = 2**16  # a command to the workers has 16 bits for the row
+
 
 @configurable
 class FastParallelEnvironment(AlfEnvironment):
@@ -147,7 +149,7 @@ class FastParallelEnvironment(AlfEnvironment):
         )
         self._constructors = constructors[: self._num_envs]
         self._spare_constructors = constructors[self._num_envs :]
-        self._num_ring_rows = max(2, num_ring_rows)
+        self._num_ring_rows = min(max(2, num_ring_rows), _MAX_RING_ROWS)
         self._device = get_default_device()
         self._backend = _backend.resolve(backend)
 
@@ -528,11 +530,12 @@ class FastParallelEnvironment(AlfEnvironment):
         return self._num_ring_rows - 1 if self._device == "cpu" else None
 
     def reserve_rows(self, num_time_steps: int) -> None:
-        """Let at least ``num_time_steps`` successive time steps be valid together.
+        """Let at least ``num_time_steps`` successive time steps be valid together, up to 65,536.
 
         Raises:
             RuntimeError: if the environment has been reset already with fewer.
         """
+        num_time_steps = min(num_time_steps, _MAX_RING_ROWS)
         if num_time_steps <= self._num_ring_rows:
             return
         if self._ring is not None:

@@ -18,7 +18,7 @@ import alf.progress as progress
 from alf.device_ctx import set_default_device
 from alf.environments._pool._closing import close_env
 from alf.environments._pool._errors import Failure, WorkerDiedError, exit_reason
-from alf.environments._pool._processes import SLICE_SECONDS
+from alf.environments._pool._processes import SLICE_SECONDS, derived_seed
 from alf.environments._pool._segment import Specs
 from alf.environments._pool._stack_file import StackFile
 from alf.environments._pool._worker import (
@@ -27,6 +27,7 @@ from alf.environments._pool._worker import (
     call_env,
     end_with_parent,
     leave_signals_to_main,
+    seed_globals,
 )
 from alf.environments._rows import LAST
 
@@ -112,6 +113,7 @@ class ProcessEnvironment:
             threading.current_thread() is threading.main_thread(),
             progress.get_all_progresses(),
             self._stack_file,
+            derived_seed(self._env_id, 0),
         )
         self._process = self._context.Process(target=process_main, args=arguments, name=self._title)
         self._process.start()
@@ -304,6 +306,7 @@ def process_main(
     started_by_main_thread: bool,
     progresses: dict,
     stack_file: StackFile,
+    random_seed: int,
 ) -> None:
     """Run the process of an environment until it is told to close, or its main process is gone."""
     stack_file.register()
@@ -311,6 +314,7 @@ def process_main(
     leave_signals_to_main()
     torch.set_num_threads(torch_num_threads)
     set_default_device("cpu")  # CUDA cannot be used after a fork
+    seed_globals(random_seed)
     progress.update_all_progresses(progresses)
     try:
         env = build_env(constructors.functions[0], env_id)

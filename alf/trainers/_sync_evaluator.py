@@ -1,7 +1,7 @@
 """Evaluation in this process: whole episodes with the policy as it is now."""
 
 import os
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional
 
 import torch
 from absl import logging
@@ -80,7 +80,7 @@ class SyncEvaluator:
     def __init__(self, env: AlfEnvironment, config: TrainerConfig):
         self._env = env
         self._config = config
-        self._scores: List[Tuple[int, float]] = []
+        self._scores: List[float] = []
         self._writer = summary.create_summary_writer(
             os.path.join(config.root_dir, "eval"), purge_step=summary.get_global_counter())
 
@@ -107,12 +107,12 @@ class SyncEvaluator:
                 if not isinstance(metric, (EnvironmentSteps, NumberOfEpisodes)):
                     metric.gen_summaries(train_step=summary.get_global_counter(), other_steps=step_metric_values)
         self._writer.flush()
-        self._scores.append((summary.get_global_counter(), score_of(metrics)))
+        self._scores.append(score_of(metrics))
         logging.info("evaluation at step %d: %s", summary.get_global_counter(), told_results(metrics))
         return metrics
 
-    def take_scores(self) -> List[Tuple[int, float]]:
-        """Return global counter and mean return of the evaluations since the last call."""
+    def take_scores(self) -> List[float]:
+        """Return the mean returns of the evaluations since the last call, in their order."""
         scores, self._scores = self._scores, []
         return scores
 

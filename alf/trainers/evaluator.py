@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 from multiprocessing import connection as mp_connection
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List
 
 import cloudpickle
 import torch
@@ -53,7 +53,7 @@ class Evaluator:
         self._process.start()
         theirs.close()
         self._evaluated_counter = None  # of the evaluation that runs
-        self._scores: List[Tuple[int, float]] = []
+        self._scores: List[float] = []
 
     def eval(self, algorithm: RLAlgorithm, step_metric_values: Dict[str, int], *,
              give_up: Callable[[], bool] = lambda: False) -> None:
@@ -104,11 +104,11 @@ class Evaluator:
         if answer.failure:
             raise RuntimeError(f"The evaluation process failed:\n{answer.failure}")
         logging.info("evaluation at step %d: %s", self._evaluated_counter, answer.told)
-        self._scores.append((self._evaluated_counter, answer.score))
+        self._scores.append(answer.score)
         self._evaluated_counter = None
 
-    def take_scores(self) -> List[Tuple[int, float]]:
-        """Return global counter and mean return of the evaluations that have ended since the last call."""
+    def take_scores(self) -> List[float]:
+        """Return the mean returns of the evaluations that have ended since the last call, in their order."""
         scores, self._scores = self._scores, []
         return scores
 

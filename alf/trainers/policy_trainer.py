@@ -1,12 +1,13 @@
 """Trainers: iterate, evaluate, write summaries and checkpoints, resume."""
 
 import abc
+import collections
 import contextlib
 import functools
 import math
 import os
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional
 
 import numpy as np
 import torch
@@ -91,7 +92,7 @@ class Trainer(abc.ABC):
         self._saved_iterations = 0  # of the newest checkpoint
         self._has_whole_checkpoint = True  # no process that trains along has lost its part of what was loaded
         self._num_checkpoint_failures = 0  # since the last one that was saved
-        self._snapshots: Dict[int, Snapshot] = {}  # of what is being evaluated, by global counter
+        self._snapshots: Deque[Snapshot] = collections.deque()  # of what is being evaluated, oldest first
         self._best_score = -math.inf
         self._earlier_configs: Dict[str, str] = {}  # of the start before this one
         self._code_snapshots = read_code_snapshots(config)
@@ -224,8 +225,8 @@ class Trainer(abc.ABC):
                         if self._progress.iterations % eval_interval == 0:
                             check_parameters(self._algorithm, "there is nothing to evaluate at iteration "
                                              f"{self._progress.iterations}")
-                            self._snapshots[summary.get_global_counter()] = self._checkpointer.snapshot(
-                                self._progress.iterations, ["algorithm", "trainer_progress"])
+                            self._snapshots.append(self._checkpointer.snapshot(
+                                self._progress.iterations, ["algorithm", "trainer_progress"]))
                             self._evaluate(give_up=lambda: signals.leaving)
                             self._keep_best()
                 wishes = self._after_iteration(Wishes(
@@ -380,8 +381,8 @@ class Trainer(abc.ABC):
 
     def _keep_best(self) -> None:
         """Save what was evaluated as the best checkpoint, if no evaluation before had such a return."""
-        for global_counter, score in self._evaluator.take_scores():
-            snapshot = self._snapshots.pop(global_counter)
+        for score in self._evaluator.take_scores():
+            snapshot = self._snapshots.popleft()
             if score > self._best_score:
                 self._best_score = score
                 try:

@@ -70,6 +70,21 @@ def test_a_run_must_step_its_environments():
     with pytest.raises(ValueError, match="unroll_length: expected a number > 0, because there is neither"):
         TrainerConfig(root_dir="x", unroll_length=0)
     TrainerConfig(root_dir="x", unroll_length=0, async_unroll=True)
+    offline = dict(root_dir="x", unroll_length=0, offline_buffer_dir="y", whole_replay_buffer_training=False,
+                   mini_batch_length=2, mini_batch_size=2, num_env_steps=100)
+    TrainerConfig(**offline)
+    with pytest.raises(ValueError, match="num_iterations: expected a number > 0 with unroll_length=0.*never end"):
+        TrainerConfig(**offline, num_iterations=0)
+
+
+def test_an_unroll_must_fit_into_the_queue():
+    for unroll_length, keeps_last, least in ((64, False, 64), (64, True, 65), (0.5, False, 1), (7.5, True, 9)):
+        settings = dict(root_dir="x", unroll_length=unroll_length, async_unroll=True, mini_batch_length=2,
+                        whole_replay_buffer_training=keeps_last, clear_replay_buffer=keeps_last)
+        TrainerConfig(**settings, unroll_queue_size=least)
+        if least > 1:
+            with pytest.raises(ValueError, match=f"unroll_queue_size: expected at least {least} with unroll_length="):
+                TrainerConfig(**settings, unroll_queue_size=least - 1)
 
 
 def test_priorities_contradict_training_on_all():

@@ -50,6 +50,19 @@ def test_training_does_not_notice_the_random_numbers_of_evaluation(commands, tmp
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("async_eval", [True, False])
+def test_evaluations_at_one_step_of_the_summaries_are_told_apart(commands, tmp_path, async_eval):
+    # While initial steps are collected there are no mini batches to count.
+    done = commands.run(
+        "train", "--conf", CONF.parent / "off_policy_conf.py", "--root_dir", tmp_path, *[
+            word for param in ("_CONFIG._USER.method='dqn'", "TrainerConfig.update_counter_every_mini_batch=True",
+                               "TrainerConfig.initial_collect_steps=20", "TrainerConfig.evaluate=True",
+                               f"TrainerConfig.async_eval={async_eval}", "TrainerConfig.eval_interval=1",
+                               "TrainerConfig.num_eval_episodes=1") for word in ("--conf_param", param)])
+    assert done.code == 0, done.stderr
+    assert done.stderr.count("evaluation at step 0: return ") >= 2 and (tmp_path / "train" / "algorithm").exists()
+
+
 def test_results_are_drawn_against_environment_steps_too(run):
     last = records(run)[-1]
     tags = records(run, "eval")[-1].keys()

@@ -18,6 +18,8 @@ def _curves(root_dir) -> list:
             for row in records(root_dir)]
 
 
+STACKED = ("TrainerConfig.data_transformer_ctor=__import__('functools').partial(__import__('alf').algorithms."
+           "data_transformer.FrameStacker, stack_size=4)")
 CASES = {
     "PPO": ("tiny_conf.py",),
     "PPO, fractional unroll": ("tiny_conf.py", "TrainerConfig.unroll_length=7.5", "TrainerConfig.mini_batch_length=1"),
@@ -33,6 +35,9 @@ CASES = {
     "PPO, 1 environment": ("tiny_conf.py", "create_environment.num_parallel_environments=1"),
     "PPO, native batch": ("tiny_conf.py", "create_environment.num_workers=None"),
     "PPO, worker processes": ("tiny_conf.py", "create_environment.num_workers=1"),
+    "PPO, frames stacked": ("tiny_conf.py", STACKED),
+    "A2C, frames stacked": ("a2c_conf.py", STACKED),
+    "SAC, frames stacked": ("off_policy_conf.py", STACKED),
     "PPO, halves in turn": ("tiny_conf.py", "create_environment.num_workers=1", "TrainerConfig.unroll_halves=True"),
     "SAC": ("off_policy_conf.py", "_CONFIG._USER.method='sac'"),
     "SAC, mixed precision": ("off_policy_conf.py", "TrainerConfig.enable_amp=True"),

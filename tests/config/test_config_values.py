@@ -257,6 +257,21 @@ def make_function(k):
     return lambda x: x + k
 
 
+def make_recursive_function(value):
+    def function(n):
+        return value if n == 0 else function(n - 1)
+    return function
+
+
+def make_functions_that_call_each_other(value):
+    def one(n):
+        return value if n == 0 else other(n - 1)
+
+    def other(n):
+        return one(n)
+    return one
+
+
 PAIRS_THAT_ARE_THE_SAME = [
     (1, 1.0),
     (math.nan, math.nan),
@@ -265,6 +280,8 @@ PAIRS_THAT_ARE_THE_SAME = [
     ({"a": (1, torch.zeros(1))}, {"a": (1, torch.zeros(1))}),
     (functools.partial(max, 1, key=abs), functools.partial(max, 1, key=abs)),
     (make_function(1), make_function(1)),
+    (make_recursive_function(1), make_recursive_function(1)),
+    (make_functions_that_call_each_other(1), make_functions_that_call_each_other(1)),
 ]
 PAIRS_THAT_DIFFER = [
     (1, 2),
@@ -279,6 +296,8 @@ PAIRS_THAT_DIFFER = [
     (functools.partial(max, 1), functools.partial(max, 2)),
     (functools.partial(max, torch.ones(2)), functools.partial(max, torch.zeros(2))),
     (make_function(1), make_function(2)),
+    (make_recursive_function(1), make_recursive_function(2)),
+    (make_functions_that_call_each_other(1), make_functions_that_call_each_other(2)),
     (object(), object()),
 ]
 

@@ -353,6 +353,12 @@ def test_curriculum_prefers_the_task_with_progress():
         warmup_period=20,
     )
     env.seed(1)
+    env._counts[:] = 2**24  # beyond which a float32 cannot count
+    env._add_episode(0, 1.0)
+    assert env._counts.tolist() == [2**24 + 1, 2**24]
+    env._counts.zero_()
+    env._current_scores.zero_()
+    env._past_scores.zero_()
     assert env.action_spec() == BoundedTensorSpec((), torch.int64)
     env.reset()
     assert env.task_probabilities.tolist() == [0.5, 0.5]

@@ -15,6 +15,7 @@ from torch import nn
 
 from alf.tensor_specs import BoundedTensorSpec, TensorSpec
 from alf.utils import common
+from alf.utils.per_process_context import PerProcessContext
 
 # ---- modes ---------------------------------------------------------------------------------------------------------
 
@@ -358,12 +359,18 @@ def test_entropy_of_a_share_of_the_actions(env):
         common.active_action_target_entropy(0)
 
 
-def test_interval_between_so_many_calls(env):
+def test_interval_between_so_many_calls(env, monkeypatch):
     config = types.SimpleNamespace(num_iterations=1000, num_env_steps=0, unroll_length=8)
     assert common.compute_summary_or_eval_interval(config, 10) == 100
     assert common.compute_summary_or_eval_interval(config, 5000) == 1
     config = types.SimpleNamespace(num_iterations=0, num_env_steps=80_000, unroll_length=8)
     assert common.compute_summary_or_eval_interval(config, 10) == 100
+    context = PerProcessContext()
+    monkeypatch.setattr(type(context), "num_processes", 2)  # each with ten environments, and num_env_steps of both
+    assert common.compute_summary_or_eval_interval(config, 10) == 50
+    config = types.SimpleNamespace(num_iterations=0, num_env_steps=80_000, unroll_length=0)
+    with pytest.raises(ValueError, match="num_evals and num_summaries: expected None with unroll_length=0"):
+        common.compute_summary_or_eval_interval(config, 10)
 
 
 def test_initial_time_step_may_number_its_environments():

@@ -107,6 +107,8 @@ def check_rollout_state(state: Dict[str, Any]) -> None:
     if "unroll_carry" not in state or not is_unroll:
         raise ValueError("expected unroll_carry and unroll, with environments and present time steps of all of them, "
                          f"got {sorted(state)}")
+    if not _are_rows(state.get("earlier", [])):
+        raise ValueError("earlier: expected tensors of one number of time steps")
     if not isinstance(contents, dict) or not _are_rows([value for value in contents.values() if _has_rows(value)]):
         raise ValueError("_replay_buffer: expected tensors of one number of environments by name")
 

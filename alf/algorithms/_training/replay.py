@@ -1,7 +1,7 @@
 """Experience kept for training: the last unroll, or what a replay buffer holds."""
 
 import math
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
@@ -9,7 +9,7 @@ from alf.algorithms._training.sequences import swap_time_and_batch
 from alf.algorithms.config import TrainerConfig
 from alf.data_structures import BatchInfo, Experience, StepType, TimeStep
 from alf.experience_replayers.replay_buffer import ReplayBuffer
-from alf.nest import Nest, flatten, get_field, map_structure
+from alf.nest import Nest, flatten, get_field, map_structure, pack_sequence_as
 from alf.utils import dist_utils
 from alf.utils.checkpoint_utils import CheckpointError
 from alf.utils.schedulers import as_scheduler
@@ -30,6 +30,7 @@ class LastUnroll:
         self._num_earlier = num_earlier
         self._experience: Optional[Experience] = None
         self._earlier: Optional[TimeStep] = None
+        self._loaded: List[torch.Tensor] = []  # of a checkpoint: the earlier time steps, as leaves
         self._rollout_info_spec: Nest = ()
 
     def set(self, experience: Experience, rollout_info_spec: Nest) -> None:
@@ -42,6 +43,10 @@ class LastUnroll:
         """
         if self._num_earlier and self._experience is not None:
             self._earlier = self._latest_before(self._experience.time_step)
+        elif self._loaded:
+            step_type = experience.step_type
+            self._earlier = pack_sequence_as(experience.time_step, [leaf.to(step_type.device) for leaf in self._loaded])
+        self._loaded = []
         self._experience = experience
         self._rollout_info_spec = rollout_info_spec
 
@@ -71,6 +76,18 @@ class LastUnroll:
         positions = torch.full_like(env_ids, self._num_kept)
         batch_info = BatchInfo(env_ids=env_ids, positions=positions, replay_buffer=self)
         return swap_time_and_batch(self._experience), batch_info
+
+    # ---- checkpoints ---------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> Dict[str, Any]:
+        """Return the time steps that data transformers look at in the next unroll."""
+        if self._experience is None or not self._num_earlier:
+            return {"earlier": self._loaded}
+        return {"earlier": flatten(self._latest_before(self._experience.time_step))}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` returned."""
+        self._loaded = state.get("earlier", []) if self._num_earlier else []
 
     # ---- what data transformers ask a replay buffer ----------------------------------------------------------------
 

@@ -151,7 +151,7 @@ class WorkerProcesses:
             interrupted=interrupted,
             resets_non_finite=options.resets_non_finite,
             progress=progress.get_all_progresses(),
-            random_seed=_derived_seed(worker, self._num_replaced),
+            random_seed=derived_seed(worker, self._num_replaced),
         )
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=worker_main, args=(setup, theirs), name=f"alf-envs-{worker}")
@@ -315,9 +315,11 @@ def _check_descriptors(num_workers: int, options: PoolOptions) -> None:
         )
 
 
-def _derived_seed(worker: int, restart: int) -> int:
-    # From the state of NumPy's global generator: fixed once a program has seeded that, without drawing from
-    # it.
+def derived_seed(worker: int, restart: int) -> int:
+    """Return a seed for a process, another one after each restart.
+
+    It follows from the state of NumPy's global generator: fixed once a program has seeded that, without drawing from it.
+    """
     state = zlib.crc32(np.random.get_state()[1].tobytes())
     return int(np.random.SeedSequence([state, worker, restart]).generate_state(1)[0])
 

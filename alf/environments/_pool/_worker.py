@@ -110,6 +110,13 @@ def check_specs(expected: Specs, env: Any, index: int) -> None:
         )
 
 
+def seed_globals(seed: int) -> None:
+    """Seed the global generators of a forked process: it has its parent's, and all would draw the same numbers."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
 def worker_main(setup: WorkerSetup, connection: Any) -> None:
     """Run a worker until it is told to close, or its main process is gone."""
     end_with_parent(setup.main_pid, setup.started_by_main_thread)
@@ -120,10 +127,7 @@ def worker_main(setup: WorkerSetup, connection: Any) -> None:
     # none.
     torch.set_num_threads(setup.torch_num_threads)
     set_default_device("cpu")  # CUDA cannot be used after a fork
-    # A forked process has its parent's generators: without this, all workers would draw the same numbers.
-    random.seed(setup.random_seed)
-    np.random.seed(setup.random_seed)
-    torch.manual_seed(setup.random_seed)
+    seed_globals(setup.random_seed)
     progress.update_all_progresses(setup.progress)
     try:
         worker = _Worker(setup, connection)

@@ -166,7 +166,7 @@ class CurriculumWrapper(AlfEnvironmentBaseWrapper):
         self._warmup_episodes = warmup_period * env.num_tasks
         self._generator = torch.Generator()
         num_tasks = env.num_tasks
-        self._counts = torch.zeros(num_tasks)
+        self._counts = torch.zeros(num_tasks, dtype=torch.int64)
         self._current_scores = torch.zeros(num_tasks, dtype=torch.float64)
         self._past_scores = torch.zeros(num_tasks, dtype=torch.float64)
         self._returns = torch.zeros(env.batch_size, dtype=torch.float64)

@@ -5,6 +5,7 @@ from typing import Callable, Optional, Union
 
 from alf.config_util import configurable
 from alf.nest import Nest, get_field
+from alf.utils.per_process_context import PerProcessContext
 
 _env = None
 _env_factory = None
@@ -119,5 +120,9 @@ def compute_summary_or_eval_interval(config, summary_or_eval_calls: int = 100) -
     if config.num_iterations > 0:
         num_iterations = config.num_iterations
     else:
-        num_iterations = config.num_env_steps / (get_env().batch_size * config.unroll_length)
+        if config.unroll_length == 0:
+            raise ValueError("TrainerConfig.num_evals and num_summaries: expected None with unroll_length=0, unless "
+                             "num_iterations is set, got a number. Set eval_interval and summary_interval.")
+        num_envs = get_env().batch_size * PerProcessContext().num_processes
+        num_iterations = config.num_env_steps / (num_envs * config.unroll_length)
     return max(1, int(num_iterations / summary_or_eval_calls))

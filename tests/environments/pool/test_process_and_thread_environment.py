@@ -2,18 +2,66 @@
 
 import functools
 import os
+import random
 import threading
 import time
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
 
 import alf.environments.suite_gym as suite_gym
 from alf.data_structures import StepType
 from alf.environments._pool._errors import WorkerDiedError
+from alf.environments.fast_parallel_environment import FastParallelEnvironment
 from alf.environments.parallel_environment import ParallelAlfEnvironment
 from alf.environments.process_environment import ProcessEnvironment
 from alf.environments.thread_environment import ThreadEnvironment
+
+
+class Dice(gymnasium.Env):
+    """Shows what the global generators draw."""
+
+    observation_space = gymnasium.spaces.Box(0, 1, (3,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.step(0)[0], {}
+
+    def step(self, action):
+        drawn = np.array([np.random.rand(), random.random(), torch.rand(1).item()], np.float32)
+        return drawn, 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("make", [
+    ParallelAlfEnvironment, functools.partial(FastParallelEnvironment, num_workers=3, main_steps=False)])
+def test_global_generators_of_processes_are_not_the_same(make):
+    drawn = []
+    for _ in range(2):
+        np.random.seed(1)
+        env = make([lambda env_id: suite_gym.wrap_env(Dice(), env_id=env_id)] * 3)
+        drawn.append(env.reset().observation.clone())
+        env.close()
+    assert all(len(set(column)) == 3 for column in drawn[0].T.tolist())
+    assert torch.equal(*drawn)  # they follow from the seed of this process
+
+
+@pytest.mark.parametrize("backend", ["native", "python"])
+def test_more_rows_than_commands_can_name_are_not_used(backend):
+    if backend == "native":
+        pytest.importorskip("alf._parallel_env")
+    env = FastParallelEnvironment([functools.partial(suite_gym.load, "CartPole-v1")] * 2, num_workers=1,
+                                  main_steps=False, num_ring_rows=70_000, backend=backend)
+    env.reserve_rows(80_000)
+    env.seed(1)
+    env.reset()
+    env._counts[:] = [2**16 - 3] * len(env._counts)
+    for i in range(6):
+        env.step(torch.full((2,), i % 2))
+    assert env.num_valid_steps == 2**16 - 1
+    env.close()
 
 
 @pytest.mark.parametrize("flatten", [False, True])

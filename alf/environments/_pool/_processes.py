@@ -318,7 +318,7 @@ def _check_descriptors(num_workers: int, options: PoolOptions) -> None:
 def derived_seed(worker: int, restart: int) -> int:
     """Return a seed for a process, another one after each restart.
 
-    It follows from the state of NumPy's global generator: fixed once a program has seeded that, without drawing from it.
+    It follows from NumPy's global generator, without drawing from it: fixed where a program has seeded that.
     """
     state = zlib.crc32(np.random.get_state()[1].tobytes())
     return int(np.random.SeedSequence([state, worker, restart]).generate_state(1)[0])

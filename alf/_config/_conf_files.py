@@ -62,9 +62,7 @@ def load_config(conf_file: str) -> ConfigModule:
     """
     place = place_of(user_frame())
     path = _find(conf_file, [os.getcwd()], place)
-    return (
-        _run_imported(conf_file, path, place).module if _loading.stack else _run_root(path, place, fresh=True)
-    )
+    return _run_imported(conf_file, path, place).module if _loading.stack else _run_root(path, fresh=True)
 
 
 def import_config(conf_file: str) -> ConfigModule:
@@ -80,7 +78,7 @@ def import_config(conf_file: str) -> ConfigModule:
     frame = user_frame()
     place = place_of(frame)
     if not _loading.stack:
-        return _run_root(_find(conf_file, [os.getcwd()], place), place, fresh=False)
+        return _run_root(_find(conf_file, [os.getcwd()], place), fresh=False)
     note_python_imports(frame)
     folders = [os.path.dirname(_loading.stack[-1].path)]
     if frame.f_code.co_name == "<module>":  # else a helper in another file, which imports for the conf
@@ -88,7 +86,7 @@ def import_config(conf_file: str) -> ConfigModule:
     return _run_imported(conf_file, _find(conf_file, folders, place), place).module
 
 
-def _run_root(path: str, place: Place, fresh: bool) -> ConfigModule:
+def _run_root(path: str, fresh: bool) -> ConfigModule:
     """Run a conf that no other conf imports; if `fresh`, without what earlier confs have defined."""
     with LOCK:
         if fresh:

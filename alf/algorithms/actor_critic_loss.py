@@ -5,6 +5,7 @@ from typing import Callable, List, Optional, Union
 import torch
 
 from alf import summary
+from alf.algorithms._gamma import register_gamma
 from alf.algorithms.algorithm import Loss
 from alf.config_util import configurable
 from alf.data_structures import LossInfo, StepType, namedtuple
@@ -66,14 +67,7 @@ class ActorCriticLoss(Loss):
                  debug_summaries: bool = False,
                  name: str = "ActorCriticLoss"):
         super().__init__(name=name)
-        gammas = torch.as_tensor(gamma, dtype=torch.float32)
-        if not bool(((gammas >= 0) & (gammas <= 1)).all()):
-            raise ValueError(f"{name}.gamma: expected 0 <= gamma <= 1, got {gamma}. Set "
-                             f"alf.config(\"{name}\", gamma=0.99).")
-        if gammas.ndim:
-            self.register_buffer("_gamma", gammas, persistent=False)
-        else:
-            self._gamma = float(gamma)
+        register_gamma(self, gamma, name)
         self._td_error_loss_fn = td_error_loss_fn
         self._use_gae = use_gae
         self._lambda = td_lambda

@@ -153,6 +153,11 @@ class Agent(RLAlgorithm):
         """Return the part of a train state that ``predict_step`` needs."""
         return state._replace(rl=self._rl_algorithm.convert_train_state_to_predict_state(state.rl))
 
+    @property
+    def reward_weights(self) -> Optional[torch.Tensor]:
+        """Weights of the RL algorithm for the components of a vector reward ``[R]``; None for a scalar reward."""
+        return self._rl_algorithm.reward_weights
+
     def _repr_state(self, state: AgentState) -> Nest:
         """Return the state that the representation learner is given."""
         return (state.repr, state.rl) if self._representation_use_rl_state else state.repr

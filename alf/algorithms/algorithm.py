@@ -445,7 +445,8 @@ class Algorithm(AlgorithmInterface, metaclass=_LoadsCheckpoint):
             weight: factor of the loss.
             batch_info: of the sampled sequences; its importance weights multiply the losses.
         Returns:
-            ``loss_info`` with ``loss`` the scalar that was minimised, and the parameters with their names.
+            While summaries are recorded: ``loss_info`` with ``loss`` the scalar that was minimised and ``extra`` as
+            means, and the parameters with their names. Otherwise ``loss_info`` as it was given, and no parameters.
         Raises:
             NonFiniteError: if the loss or gradients are not finite, with ``TrainerConfig.non_finite="raise"``.
         """

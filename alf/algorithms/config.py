@@ -109,7 +109,7 @@ class TrainerConfig:
     summarize_output: bool = False  # mean and histogram of network outputs in training
 
     # -- training
-    initial_collect_steps: int = 0  # environment steps before the first update from a replay buffer
+    initial_collect_steps: int = 0  # time steps, the first of each episode too, in a replay buffer before an update
     num_updates_per_train_iter: int = 4  # updates per iteration; epochs with whole_replay_buffer_training
     mini_batch_length: Optional[int] = None  # steps of a sampled sequence; None: unroll_length
     mini_batch_size: Optional[int] = None  # sequences of a mini batch; None: number of environments

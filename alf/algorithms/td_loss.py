@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from alf import summary
+from alf.algorithms._gamma import register_gamma
 from alf.config_util import configurable
 from alf.data_structures import LossInfo, StepType, namedtuple
 from alf.utils import losses, summary_utils, tensor_utils, value_ops
@@ -43,16 +44,9 @@ class TDLoss(nn.Module):
                  debug_summaries: bool = False,
                  name: str = "TDLoss"):
         super().__init__()
-        gammas = torch.as_tensor(gamma, dtype=torch.float32)
-        if not bool(((gammas >= 0) & (gammas <= 1)).all()):
-            raise ValueError(f"{name}.gamma: expected 0 <= gamma <= 1, got {gamma}. Set "
-                             f"alf.config(\"{type(self).__name__}\", gamma=0.99).")
+        register_gamma(self, gamma, name)
         if not 0 <= td_lambda <= 1:
             raise ValueError(f"{name}.td_lambda: expected 0 <= td_lambda <= 1, got {td_lambda}.")
-        if gammas.ndim:
-            self.register_buffer("_gamma", gammas, persistent=False)
-        else:
-            self._gamma = float(gamma)
         self._td_error_loss_fn = td_error_loss_fn
         self._lambda = td_lambda
         self._target_normalizer = None

@@ -52,7 +52,7 @@ def load(name: str, storage: RowStorage, priorities: Optional[PrioritizedStarts]
     if tuple(saved_sizes.shape) != (num_environments, ):
         raise ValueError(f"{name}: expected the contents of {num_environments} environments, got "
                          f"{list(saved_sizes.shape)}.")
-    _check_counts(name, storage, saved_sizes, saved_positions)
+    _check_counts(name, saved_sizes, saved_positions)
     least_length = int(saved_sizes.clamp(max=storage.max_length).max())
     outer = {_key(leaf): storage.layout.rings[leaf.ring].interval for leaf in storage.layout.leaves}
     if priorities is not None and _PRIORITY in contents:
@@ -91,7 +91,7 @@ def load(name: str, storage: RowStorage, priorities: Optional[PrioritizedStarts]
         priorities.rebuild()
 
 
-def _check_counts(name: str, storage: RowStorage, sizes: torch.Tensor, positions: torch.Tensor) -> None:
+def _check_counts(name: str, sizes: torch.Tensor, positions: torch.Tensor) -> None:
     """Raise if sizes and positions are not those that a buffer counts.
 
     Raises:

@@ -14,7 +14,7 @@ _SMALLEST = 5e-324  # a denormal number, which a processor that flushes them tak
 
 
 class FlatOptimizer(torch.optim.Optimizer):
-    """Base of optimizers whose rule works number by number. A subclass defines ``_num_states`` and
+    """Base of optimizers whose rule works number by number. A subclass defines ``STATE_NAMES`` and
     ``_apply()``.
 
     It is a ``torch.optim.Optimizer`` and gives the numbers of the PyTorch optimizer of the same name (up to

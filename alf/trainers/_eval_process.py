@@ -89,5 +89,5 @@ def _evaluate_jobs(setup: Setup, connection: Connection) -> None:
             torch.nn.Module.load_state_dict(made.algorithm, {name: torch.as_tensor(v) for name, v in job.state.items()})
             summary.set_global_counter(job.global_counter)
             metrics = evaluator.eval(made.algorithm, job.step_metric_values)
-            connection.send(Answer(told=told_results(metrics), score=score_of(metrics)))
+            connection.send(Answer(told=told_results(metrics), score=score_of(metrics, made.algorithm.reward_weights)))
         evaluator.close()

@@ -125,7 +125,8 @@ def play(root_dir: str,
     if env.batch_size != 1:
         raise ValueError(f"play: expected one environment to show or record, got {env.batch_size}.")
     if record_file:
-        screen = _Recorder(env, record_file, num_episodes, last_step_repeats, append_blank_frames, selective_mode)
+        screen = _Recorder(env, record_file, num_episodes, last_step_repeats, append_blank_frames, selective_mode,
+                           algorithm.reward_weights)
     else:
         screen = _Show(env, sleep_time_per_step, last_step_repeats)
     with contextlib.closing(screen):
@@ -157,7 +158,7 @@ class _Recorder:
     """Writes each time step to a video."""
 
     def __init__(self, env, path: str, num_episodes: int, last_step_repeats: int, append_blank_frames: int,
-                 selective_mode: bool):
+                 selective_mode: bool, reward_weights: Optional[torch.Tensor]):
         self._env = env
         self._path = path
         self._num_episodes = num_episodes
@@ -165,6 +166,7 @@ class _Recorder:
         self._last_step_repeats = last_step_repeats
         self._append_blank_frames = append_blank_frames
         self._selective_mode = selective_mode
+        self._reward_weights = 1.0 if reward_weights is None else reward_weights.cpu()
         from alf.utils.video_recorder import VideoWriter  # PyAV, which only recording needs
         fps = (getattr(env, "metadata", None) or {}).get("render_fps", 30)
         with self._must_be_written():
@@ -188,7 +190,7 @@ class _Recorder:
         if bool(time_step.is_first()[0]):
             self._frames, self._return = [], 0.0
         self._frames += frames
-        self._return += float(torch.sum(time_step.reward[0]))
+        self._return += float(torch.sum(time_step.reward[0].cpu() * self._reward_weights))
         if last:
             for kind, better in (("worst", lambda a, b: a < b), ("best", lambda a, b: a > b)):
                 if kind not in self._kept or better(self._return, self._kept[kind][0]):

@@ -64,9 +64,15 @@ def told_results(metrics: List[StepMetric]) -> str:
             f"length {float(results['AverageEpisodeLength']):.1f}, {int(results['NumberOfEpisodes'])} episodes")
 
 
-def score_of(metrics: List[StepMetric]) -> float:
-    """Return the mean return that :func:`evaluate` found, of rewards that are vectors the sum of their parts."""
-    return float(next(metric for metric in metrics if metric.name == "AverageReturn").result().sum())
+def score_of(metrics: List[StepMetric], reward_weights: Optional[torch.Tensor]) -> float:
+    """Return the mean return that :func:`evaluate` found, of rewards that are vectors the weighted sum of their parts.
+
+    Args:
+        metrics: what it returned.
+        reward_weights: those of the algorithm; None for scalar rewards.
+    """
+    result = next(metric for metric in metrics if metric.name == "AverageReturn").result()
+    return float((result if reward_weights is None else result * reward_weights.cpu()).sum())
 
 
 class SyncEvaluator:
@@ -107,7 +113,7 @@ class SyncEvaluator:
                 if not isinstance(metric, (EnvironmentSteps, NumberOfEpisodes)):
                     metric.gen_summaries(train_step=summary.get_global_counter(), other_steps=step_metric_values)
         self._writer.flush()
-        self._scores.append(score_of(metrics))
+        self._scores.append(score_of(metrics, algorithm.reward_weights))
         logging.info("evaluation at step %d: %s", summary.get_global_counter(), told_results(metrics))
         return metrics
 

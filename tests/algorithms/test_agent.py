@@ -207,7 +207,7 @@ def test_new_reward_weights_are_taken_over_after_each_iteration(scripted_env, ma
                  reward_weight_algorithm_cls=RewardWeights)
     for expected in (2.0, 3.0):
         agent.train_iter()
-        assert agent._rl_algorithm.reward_weights.tolist() == [expected, 1.0]
+        assert agent.reward_weights.tolist() == agent._rl_algorithm.reward_weights.tolist() == [expected, 1.0]
     assert agent.unroll(2).rollout_info.rl.reward_weights[0, 0].tolist() == [3.0, 1.0]
 
 

@@ -1,12 +1,14 @@
 """Training from a replay buffer: what is stored, when an update is due, what it is given, and priorities."""
 
 import functools
+import types
 
 import pytest
 import torch
 
 import alf
 import alf.summary as summary
+from alf.algorithms._training import from_replay
 from alf.algorithms._training.replay import Replay
 from alf.algorithms.agent import Agent
 from alf.algorithms.config import TrainerConfig
@@ -480,3 +482,11 @@ def test_sequences_longer_than_the_buffer_are_refused():
 def test_replay_ratio_and_whole_buffer_training_are_refused_together():
     with pytest.raises(ValueError, match="replay_ratio .*whole_replay_buffer_training=True"):
         TrainerConfig(root_dir="x", replay_ratio=1.0)
+
+
+def test_states_of_acting_that_training_cannot_begin_with_are_told():
+    algorithm = types.SimpleNamespace(name="Own", train_state_spec={"a": TensorSpec((2,))},
+                                      rollout_state_spec=[TensorSpec((2,))])
+    batch = types.SimpleNamespace(state=[torch.zeros(3, 4, 2)])
+    with pytest.raises(ValueError, match="use_rollout_state=True: expected a train_state_spec of Own that is a part"):
+        from_replay._initial_state(algorithm, batch)

@@ -202,6 +202,14 @@ def test_discrete_action_with_too_many_points_is_an_error():
         alf_wrappers.DiscreteActionWrapper(AlfGymWrapper(continuous(shape=(17,))), actions_num=5)
 
 
+def test_normalized_actions_stay_in_the_bounds_in_spite_of_rounding():
+    env = alf_wrappers.NormalizedActionWrapper(AlfGymWrapper(continuous(-4.59, -0.2)))
+    env.reset()
+    for action in (-1.0, 1.0):
+        env.step(np.full(env.action_spec().shape, action, np.float32))
+        assert env.gym.action_space.contains(env.gym.action)
+
+
 @both_ways
 def test_normalized_action_is_mapped_to_the_bounds(through_rows):
     env = alf_wrappers.NormalizedActionWrapper(AlfGymWrapper(continuous(2.0, 6.0)))

@@ -176,6 +176,30 @@ def test_normalized_action_reaches_the_bounds_also_when_nested():
         assert env.unwrapped.action["a"].tolist() == inside and env.unwrapped.action["b"] == (1,)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_no_rounding_leads_out_of_the_bounds(dtype):
+    rng = np.random.default_rng(0)
+    low = np.round(rng.uniform(-20, 20, 2000), 2).astype(dtype)
+    high = low + np.round(rng.uniform(0, 10, 2000), 2).astype(dtype)
+    for outer in (-1.0, 1.0), (0.0, 10.0):
+        env = gym_wrappers.ContinuousActionMapping(Continuous(spaces.Box(low, high, dtype=dtype)), *outer)
+        for action in (*outer, *rng.uniform(*outer, 20)):
+            inside = env.action(np.full(2000, action, dtype))
+            assert ((low <= inside) & (inside <= high)).all()
+        ends = np.stack([env.action(np.full(2000, end, dtype)) for end in outer])
+        assert (np.abs(ends - [low, high]) <= 4 * np.spacing(np.maximum(np.abs(low), np.abs(high)))).all()
+
+
+def test_clip_makes_no_bounds_of_its_own_where_there_are_none():
+    space = spaces.Box(np.array([-np.inf, 0.0], np.float32), np.array([np.inf, np.inf], np.float32))
+    env = gym_wrappers.ContinuousActionClip(Continuous(space))
+    assert env.action_space == space
+    env.step(np.array([-1e20, -1e20], np.float32))
+    assert env.unwrapped.action.tolist() == [-1e9, 0]
+    env = gym_wrappers.ContinuousActionClip(Continuous(space), min_v=-5.0, max_v=5.0)
+    assert env.action_space == spaces.Box(np.array([-5.0, 0.0], np.float32), np.float32(5.0), (2,))
+
+
 def test_mapping_from_other_bounds():
     env = gym_wrappers.ContinuousActionMapping(Continuous(spaces.Box(-1, 1, (1,))), low=0, high=10)
     env.step(np.array([7.5], np.float32))

@@ -65,6 +65,12 @@ def collect_train_info(algorithm, batch: Experience, info_spec: Nest, at_once: b
 def _initial_state(algorithm, batch: Experience) -> Nest:
     if flatten(batch.state):
         # What only acting needs, as the state of exploration noise, is stored too.
-        state = prune_nest_like(batch.state, algorithm.train_state_spec, value_to_match=())
+        try:
+            state = prune_nest_like(batch.state, algorithm.train_state_spec, value_to_match=())
+        except RuntimeError as error:
+            raise ValueError(
+                f"TrainerConfig.use_rollout_state=True: expected a train_state_spec of {algorithm.name} that is a part "
+                f"of what rollout_step keeps, got {algorithm.train_state_spec}, and {algorithm.rollout_state_spec} "
+                f"there: {error} Give both steps the same state, or set use_rollout_state=False.") from error
         return map_structure(lambda leaf: leaf[0], state)
     return algorithm.get_initial_train_state(batch.step_type.shape[1])

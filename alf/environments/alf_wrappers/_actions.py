@@ -13,6 +13,7 @@ from alf.data_structures import TimeStep
 from alf.environments._rows import FIRST, Rows
 from alf.environments.alf_environment import AlfEnvironment
 from alf.environments.alf_wrappers._base import AlfEnvironmentBaseWrapper
+from alf.environments.gym_wrappers._actions import affine_into
 from alf.tensor_specs import BoundedTensorSpec
 
 
@@ -144,8 +145,9 @@ class NormalizedActionWrapper(_ActionWrapper):
         lift = torch.as_tensor if env.is_tensor_based else np.asarray
 
         def affine(spec: BoundedTensorSpec) -> tuple:
-            low, high = spec.minimum.astype(np.float64), spec.maximum.astype(np.float64)
-            return lift(((high + low) / 2).astype(np.float32)), lift(((high - low) / 2).astype(np.float32))
+            one = np.ones((), np.float32)
+            scale, offset = affine_into(spec.minimum.astype(np.float32), spec.maximum.astype(np.float32), -one, one)
+            return lift(scale), lift(offset)
 
         self._affine = [affine(spec) if spec.is_continuous else None for spec in nest.flatten(inner)]
 
@@ -160,7 +162,7 @@ class NormalizedActionWrapper(_ActionWrapper):
     def _convert(self, action: Any) -> Any:
         parts = []
         for part, affine in zip(nest.flatten(action), self._affine, strict=True):
-            parts.append(part if affine is None else affine[0] + affine[1] * part)
+            parts.append(part if affine is None else part * affine[0] + affine[1])
         return nest.pack_sequence_as(self._inner_spec, parts)
 
 

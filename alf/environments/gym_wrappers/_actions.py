@@ -11,6 +11,9 @@ from alf.config_util import configurable
 
 spaces = gymnasium.spaces
 
+_FAR = 1.0e9
+_MAX_ROUNDINGS = 100
+
 
 def has_continuous_actions(space: gymnasium.Space) -> bool:
     """Return whether ``space`` has a leaf that is a floating point Box."""
@@ -52,21 +55,25 @@ class ContinuousActionClip(gymnasium.ActionWrapper):
 
     Args:
         env: a Gymnasium environment.
-        min_v: no action below this reaches the environment.
-        max_v: no action above this reaches the environment.
+        min_v: no action below this reaches the environment. The default is no bound of the action space: where the
+            environment has none, there is none either.
+        max_v: no action above this reaches the environment; the default as that of ``min_v``.
     """
 
     state_attributes = ()
 
-    def __init__(self, env: gymnasium.Env, min_v: float = -1.0e9, max_v: float = 1.0e9):
+    def __init__(self, env: gymnasium.Env, min_v: float = -_FAR, max_v: float = _FAR):
         super().__init__(env)
 
         def clip(space: spaces.Box) -> tuple[spaces.Box, Callable]:
             low = np.maximum(space.low, np.asarray(min_v, space.dtype))
             high = np.minimum(space.high, np.asarray(max_v, space.dtype))
+            # A bound that is as far away as that tells nobody in which range to act.
+            outer_low = np.where(np.isinf(space.low) & (low <= -_FAR), space.low, low)
+            outer_high = np.where(np.isinf(space.high) & (high >= _FAR), space.high, high)
             # Two ufuncs take a third of the time of numpy.clip on small arrays.
             return (
-                spaces.Box(low, high, dtype=space.dtype),
+                spaces.Box(outer_low, outer_high, dtype=space.dtype),
                 lambda action: np.minimum(np.maximum(action, low), high),
             )
 
@@ -75,6 +82,32 @@ class ContinuousActionClip(gymnasium.ActionWrapper):
     def action(self, action: Any) -> Any:
         """Return the clipped action."""
         return self._clip(action)
+
+
+def affine_into(low: np.ndarray, high: np.ndarray, outer_low: Any, outer_high: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scale and the offset that take ``[outer_low, outer_high]`` into ``[low, high]``, in spite of rounding.
+
+    Rounding keeps the order of numbers: if both ends are inside, so is all between them. Where an end is not, the range
+    is made narrower by the smallest steps.
+
+    Args:
+        low: of the type in which it will be computed.
+        high: at least ``low``.
+        outer_low: lowest number outside.
+        outer_high: highest number outside.
+    """
+    scale = ((high - low) / (outer_high - outer_low)).astype(low.dtype)
+    offset = (low - outer_low * scale).astype(low.dtype)
+    step = np.spacing(np.maximum(np.abs(low), np.abs(high)))
+    for _ in range(_MAX_ROUNDINGS):
+        is_below = outer_low * scale + offset < low
+        is_above = outer_high * scale + offset > high
+        if not (is_below | is_above).any():
+            break
+        narrower = np.minimum(np.nextafter(scale, 0, dtype=low.dtype), scale - step / (outer_high - outer_low))
+        scale = np.where(is_above, np.maximum(narrower, 0), scale).astype(low.dtype)
+        offset = np.where(is_below, offset + step, offset).astype(low.dtype)
+    return scale, offset
 
 
 @configurable
@@ -95,8 +128,9 @@ class ContinuousActionMapping(gymnasium.ActionWrapper):
         def affine(space: spaces.Box) -> tuple[spaces.Box, Callable]:
             if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
                 raise ValueError(
-                    f"{type(self).__name__}: expected finite action bounds, got {space}. Give the "
-                    "environment bounds (ContinuousActionClip), or set wrap_env.normalize_action=False."
+                    f"{type(self).__name__}: expected finite action bounds, got {space}. Give the environment bounds "
+                    "(ContinuousActionClip with min_v and max_v, in gym_env_wrappers), or set "
+                    "wrap_env.normalize_action=False."
                 )
             outer_low = np.broadcast_to(np.asarray(low, space.dtype), space.shape)
             outer_high = np.broadcast_to(np.asarray(high, space.dtype), space.shape)
@@ -105,8 +139,7 @@ class ContinuousActionMapping(gymnasium.ActionWrapper):
             outside = spaces.Box(outer_low, outer_high, dtype=space.dtype)
             if (outer_low == space.low).all() and (outer_high == space.high).all():
                 return outside, lambda action: action
-            scale = ((space.high - space.low) / (outer_high - outer_low)).astype(space.dtype)
-            offset = (space.low - outer_low * scale).astype(space.dtype)
+            scale, offset = affine_into(space.low, space.high, outer_low, outer_high)
             return outside, lambda action: action * scale + offset
 
         self.action_space, self._map = _transform(env.action_space, affine)

@@ -69,7 +69,7 @@ class Starts:
         if self._recent_ratio == 0:
             return 0, 0
         available = self.count(counts, length, recent=True)
-        wanted = int(batch_size * self._recent_ratio)
+        wanted = int(batch_size * self._recent_ratio + 1e-6)  # not 28 of 100 * 0.29
         return (wanted if self._with_replacement else min(wanted, available)), available
 
     def draw_recent(self, counts: torch.Tensor, number: int, available: int, length: int):

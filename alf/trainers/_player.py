@@ -192,15 +192,17 @@ class _Recorder:
         self._frames += frames
         self._return += float(torch.sum(time_step.reward[0].cpu() * self._reward_weights))
         if last:
+            episode = (self._return, self._frames)
             for kind, better in (("worst", lambda a, b: a < b), ("best", lambda a, b: a > b)):
                 if kind not in self._kept or better(self._return, self._kept[kind][0]):
-                    self._kept[kind] = (self._return, self._frames)
+                    self._kept[kind] = episode
 
     def close(self) -> None:
         """Finish the video."""
-        for kind in ("worst", "best"):
-            if kind in self._kept:
-                self._write(self._kept[kind][1])
+        if self._kept:
+            self._write(self._kept["worst"][1])
+            if self._kept["best"] is not self._kept["worst"]:
+                self._write(self._kept["best"][1])
         with self._must_be_written():
             self._writer.close()
         if self._writer.num_frames:

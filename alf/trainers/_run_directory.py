@@ -224,6 +224,8 @@ def _write_run(path: pathlib.Path, conf_file: str, seed: int) -> None:
         diff = git_utils.get_diff(code)
         if diff:
             (path / f"{name}.diff").write_text(diff, encoding="utf-8")
+        else:
+            (path / f"{name}.diff").unlink(missing_ok=True)  # of an earlier start, and not of this revision
     run = {
         "conf_file": earlier["conf_file"] if from_copy else conf_file,
         "conf": earlier["conf"] if from_copy else pathlib.Path(conf_file).read_text(encoding="utf-8", errors="replace"),

@@ -53,6 +53,13 @@ def test_starts_come_equally_often_when_there_are_too_few(implementation):
     assert sorted(round(share * 7) for share in found.values()) == [2, 2, 3]
 
 
+def test_the_part_that_is_recent_is_not_rounded_down(implementation):
+    buffer = filled([200], recent_data_ratio=0.29, recent_data_steps=50)
+    for _ in range(5):
+        _, info = buffer.get_batch(100, 1)  # 100 * 0.29 is 28.999999999999996
+        assert all(position >= 150 for position in info.positions[:29].tolist())
+
+
 @pytest.mark.parametrize("batch_size", [10, 40])
 def test_part_of_the_batch_is_recent(implementation, batch_size):
     buffer = filled([60, 130], recent_data_ratio=0.3, recent_data_steps=5)

@@ -29,3 +29,12 @@ def test_the_recorder_keeps_the_best_and_the_worst_by_the_same_measure(monkeypat
             recorder.observe(TimeStep(step_type=torch.tensor([int(step_type)]), reward=reward), None)
     assert {kind: kept[0] for kind, kept in recorder._kept.items()} == {"best": 5.0, "worst": 1.0}
     recorder.close()
+
+
+def test_an_only_episode_is_recorded_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(_player, "_frame", lambda env: torch.zeros(16, 16, 3, dtype=torch.uint8).numpy())
+    recorder = _player._Recorder(None, str(tmp_path / "v.mp4"), 1, 0, 0, selective_mode=True, reward_weights=None)
+    for step_type in (StepType.FIRST, StepType.MID, StepType.LAST):
+        recorder.observe(TimeStep(step_type=torch.tensor([int(step_type)]), reward=torch.ones(1)), None)
+    recorder.close()
+    assert recorder._writer.num_frames == 3

@@ -146,6 +146,17 @@ class ActorCriticAlgorithm(OnPolicyAlgorithm):
                 action_distribution=action_distribution if on_policy else (),
                 reward_weights=() if self._reward_weights is None else self._reward_weights.expand_as(value)))
 
+    def overwrite_action(self, rollout_info: ActorCriticInfo, action: Nest) -> ActorCriticInfo:
+        """Return the info of rollout steps with another action; arguments as of :class:`RLAlgorithm`.
+
+        Raises:
+            ValueError: if it has the log probability of the action, and so none of another action.
+        """
+        if isinstance(rollout_info.log_prob, torch.Tensor):
+            raise ValueError(f"RLAlgorithm.overwrite_policy_output=True: {self.name} learns from how probable its own "
+                             "actions were, which of others is not known. Set it to False, or use another algorithm.")
+        return super().overwrite_action(rollout_info, action)
+
     def calc_loss(self, info: ActorCriticInfo) -> LossInfo:
         """Return the loss ``[T, B]`` of an unroll."""
         return self._loss(info)

@@ -8,6 +8,7 @@ from alf.algorithms.algorithm import Algorithm
 from alf.data_structures import LossInfo
 from alf.nest import Nest
 from alf.utils import math_ops
+from alf.utils.common import expand_dims_as
 
 _SPEC_KINDS = ("train_state_spec", "rollout_state_spec", "predict_state_spec")
 
@@ -51,7 +52,7 @@ class AgentHelper:
         """Return the weighted sum of rewards, and summarize each of them and the sum.
 
         Args:
-            rewards: ``[T, B]`` each; None or ``()`` is left out.
+            rewards: ``[T, B]`` or ``[T, B, R]`` each; None or ``()`` is left out.
             weights: factor of each.
             names: name of each in summaries.
             summary_prefix: scope of the summaries.
@@ -62,7 +63,9 @@ class AgentHelper:
         assert given, "accumulate_algorithm_rewards: expected at least one reward"
         for reward, _, name in given:
             summarize_fn(f"{summary_prefix}/{name}", reward)
-        total = sum(reward * weight for reward, weight, _ in given)
+        # One number beside a vector reward counts for each component.
+        widest = max((reward for reward, _, _ in given), key=lambda reward: reward.ndim)
+        total = sum(expand_dims_as(reward, widest) * weight for reward, weight, _ in given)
         if len(given) > 1:
             summarize_fn(f"{summary_prefix}/overall", total)
         return total

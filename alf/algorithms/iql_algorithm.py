@@ -3,7 +3,8 @@
 A value network follows an upper expectile of the action values of stored actions, which stands for the best of them;
 critics learn from it by one-step targets; the actor imitates stored actions, the better the more. As in the authors'
 code there are several critics, of which the lowest counts. Difference: each component of a vector reward has values of
-its own, and their advantages are added up with the weights of the reward.
+its own, and their advantages are added up with the weights of the reward; the value of one with a negative weight
+follows the lower expectile.
 """
 
 from typing import Callable, List, Optional
@@ -281,10 +282,13 @@ class IqlAlgorithm(OffPolicyAlgorithm):
         """
         self._check_length(info.step_type)
         advantage = info.target_critic[:-1] - info.value[:-1]
-        value_loss = expectile_loss(advantage, self._expectile)
         if self.has_multidim_reward():
-            value_loss = value_loss.mean(-1)
+            # Of a component that counts negatively the lower expectile stands for the best actions.
+            better = torch.where(self._reward_weights < 0, -advantage, advantage)
+            value_loss = expectile_loss(better, self._expectile).mean(-1)
             advantage = (advantage * self._reward_weights).sum(-1)
+        else:
+            value_loss = expectile_loss(advantage, self._expectile)
         weight = exponential_advantage(advantage.detach(), self._temperature, self._max_exp_advantage)
         actor_loss = -weight * info.log_prob[:-1]
         critic_loss = add_n([

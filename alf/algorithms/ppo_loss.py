@@ -10,7 +10,7 @@ from alf.data_structures import LossInfo, StepType
 from alf.nest import Nest
 from alf.utils import common, value_ops
 from alf.utils.losses import element_wise_squared_loss
-from alf.utils.schedulers import as_scheduler, read_scheduler
+from alf.utils.schedulers import ConstantScheduler, as_scheduler, read_scheduler
 
 _LAST = int(StepType.LAST)
 
@@ -28,7 +28,7 @@ class PPOLoss(ActorCriticLoss):
         advantage_clip: clip advantages to [-advantage_clip, advantage_clip].
         entropy_regularization: weight of the entropy; None: 0.
         td_loss_weight: weight of the value loss.
-        importance_ratio_clipping: c; 0: no clipping. A number or a scheduler.
+        importance_ratio_clipping: c; the number 0: no clipping. A number or a scheduler.
         log_prob_clipping: clip the difference of log-probabilities to [-log_prob_clipping, log_prob_clipping]; 0: no.
         check_numerics: raise if a loss is not finite.
         debug_summaries: write values, returns, advantages, importance ratios.
@@ -112,6 +112,9 @@ class PPOLoss(ActorCriticLoss):
             check_numerics=self._check_numerics,
             debug_summaries=self._debug_summaries,
             rollout_log_prob=info.log_prob)
+        clipping = self._importance_ratio_clipping
+        if isinstance(clipping, ConstantScheduler) and clipping() == 0:
+            return -ratio * advantages
         return -torch.minimum(ratio * advantages, clipped_ratio * advantages)
 
     def calc_loss(self, info: Nest) -> LossInfo:

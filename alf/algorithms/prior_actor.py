@@ -97,6 +97,15 @@ class _PriorActor(Algorithm):
         return AlgStep(output=self._prior(inputs), state=state)
 
 
+class _Uniform(td.Uniform):
+    """The uniform distribution on a closed interval: squashed actions reach the upper bound."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log densities; minus infinity outside of the bounds."""
+        inside = (value >= self.low) & (value <= self.high)
+        return torch.where(inside, -(self.high - self.low).log(), -math.inf)
+
+
 def _uniform(spec: BoundedTensorSpec, batch_size: int, device: torch.device) -> td.Distribution:
     """Return the uniform distribution over a spec, batch shape ``[batch_size]``."""
     if spec.is_discrete:
@@ -104,7 +113,7 @@ def _uniform(spec: BoundedTensorSpec, batch_size: int, device: torch.device) -> 
         return dist_utils.Categorical(logits=torch.zeros(batch_size, *spec.shape, num_actions, device=device))
     low, high = (torch.as_tensor(bound, device=device).expand(batch_size, *spec.shape)
                  for bound in (spec.minimum.copy(), spec.maximum.copy()))
-    return dist_utils.Independent(td.Uniform(low, high, validate_args=False), spec.ndim)
+    return dist_utils.Independent(_Uniform(low, high, validate_args=False), spec.ndim)
 
 
 @configurable

@@ -91,7 +91,7 @@ class RLAlgorithm(Algorithm):
             raise ValueError(f"{name}.reward_weights: expected one weight for each component of the reward, whose spec "
                              f"is {reward_spec}, got {reward_weights}.")
         weights = None
-        if reward_spec.numel > 1:
+        if reward_spec.ndim:
             weights = torch.ones(reward_spec.shape) if reward_weights is None else torch.as_tensor(reward_weights)
             weights = weights.to(torch.float32)
         self.register_buffer("_reward_weights", weights)
@@ -154,7 +154,7 @@ class RLAlgorithm(Algorithm):
 
     def has_multidim_reward(self) -> bool:
         """Return whether the reward is a vector."""
-        return self._reward_spec.numel > 1
+        return self._reward_spec.ndim > 0
 
     @property
     def reward_weights(self) -> Optional[torch.Tensor]:
@@ -234,7 +234,7 @@ class RLAlgorithm(Algorithm):
 
     def summarize_reward(self, name: str, rewards: torch.Tensor) -> None:
         """Write mean and histogram of ``rewards`` ``[T, B]`` or ``[T, B, R]``."""
-        if self.has_multidim_reward():
+        if rewards.ndim == 3:
             for i in range(rewards.shape[-1]):
                 summary_utils.add_mean_hist_summary(f"{name}/{i}", rewards[..., i])
         else:

@@ -9,6 +9,7 @@ from alf.config_util import configurable
 from alf.layers import FC, make_parallel_spec, run_with_autocast
 from alf.networks.network import Network, wrap_as_network
 from alf.tensor_specs import NestedTensorSpec, TensorSpec
+from alf.utils import common
 from alf.utils.linear import linear
 from alf.utils.math_ops import identity
 
@@ -121,8 +122,11 @@ class TemporalPool(Network):
             raise ValueError(f"TemporalPool.mode: expected 'skip', 'avg' or 'max', got {mode!r}.")
         shape = (input_size, ) if isinstance(input_size, int) else tuple(input_size)
         spec = TensorSpec(shape, dtype)
+        # Sums of small integers do not fit into their dtype.
+        is_sum_of_integers = mode == "avg" and not dtype.is_floating_point
+        partial_spec = TensorSpec(shape, torch.float32) if is_sum_of_integers else spec
         # The stack, what the unfinished group has gathered, and the number of inputs in that group.
-        state_spec = (TensorSpec((stack_size, *shape), dtype), spec, TensorSpec((), torch.int64))
+        state_spec = (TensorSpec((stack_size, *shape), dtype), partial_spec, TensorSpec((), torch.int64))
         super().__init__(spec, state_spec=state_spec, name=name)
         self._stack_size = stack_size
         self._pooling_size = pooling_size
@@ -141,7 +145,7 @@ class TemporalPool(Network):
             summary, is_new = x, count == 0
         else:
             joined = partial + x if self._mode == "avg" else torch.maximum(partial, x)
-            partial = torch.where(first, x, joined)
+            partial = torch.where(first, x.to(joined.dtype), joined)
             summary = partial
             if self._mode == "avg":
                 summary = (partial / self._pooling_size).to(x.dtype)
@@ -210,8 +214,8 @@ class NoisyFC(Network):
     """Fully connected layer with learned, factorized Gaussian noise on its parameters.
 
     Eq. (9) to (11) of https://arxiv.org/abs/1706.10295, with a noise for each sample of the batch, which is
-    kept in the state so that exploration is consistent over time. In torch's evaluation mode
-    (``net.eval()``) there is no noise.
+    kept in the state so that exploration is consistent over time. There is noise in training
+    (``net.train()``) and in unrolls (``alf.utils.common.is_rollout()``), and none elsewhere.
 
     Args:
         input_size: size of the input.
@@ -304,7 +308,7 @@ class NoisyFC(Network):
             input: ``[B, input_size]``.
             state: noise of the last step, ``([B, input_size], [B, output_size])``; zeros at the beginning.
         """
-        if not self.training:
+        if not (self.training or common.is_rollout()):
             return self._mean(input), state
         noise_in, noise_out = state
         with torch.no_grad():

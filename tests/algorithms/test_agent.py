@@ -286,6 +286,14 @@ def test_helper_sums_and_tells_rewards():
         "reward/x": [1.0, 1.0], "reward/z": [3.0, 3.0], "reward/overall": [3.5, 3.5]}
 
 
+def test_a_reward_without_components_counts_for_each_component():
+    vector, number = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), torch.tensor([[10.0, 20.0]])
+    for rewards in ([vector, number], [number, vector]):
+        total = AgentHelper(AgentState).accumulate_algorithm_rewards(rewards, [1.0, 1.0], ["x", "y"], "reward",
+                                                                     lambda name, value: None)
+        assert total.tolist() == [[[11.0, 12.0], [23.0, 24.0]]]
+
+
 class Remembering(Doubled):
     """Keeps the states that it is given, by step method."""
 

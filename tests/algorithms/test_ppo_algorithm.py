@@ -5,13 +5,14 @@ import functools
 import pytest
 import torch
 
+import alf
 from alf.algorithms.agent import Agent
 from alf.algorithms.data_transformer import FrameStacker
 from alf.algorithms.ppo_algorithm import PPOAlgorithm
 from alf.algorithms.ppo_loss import PPOLoss
 from alf.networks import ActorDistributionNetwork, NormalProjectionNetwork
 from alf.optimizers import SGD
-from alf.tensor_specs import BoundedTensorSpec
+from alf.tensor_specs import BoundedTensorSpec, TensorSpec
 from alf.utils import dist_utils
 
 CONTINUOUS = BoundedTensorSpec((2,), torch.float32, -1, 1)
@@ -61,6 +62,23 @@ def test_advantages_equal_a_naive_loop_over_environments(scripted_env, make_conf
         torch.testing.assert_close(new_info.advantages.transpose(0, 1), expected)
         torch.testing.assert_close(new_info.returns, new_info.advantages + info_b.value[:, :-1])
         assert torch.equal(new_inputs.observation, inputs.observation[:, :-1])
+
+
+def test_actions_of_others_have_no_ratio(scripted_env, make_config, networks):
+    alf.config("RLAlgorithm", overwrite_policy_output=True)
+    try:
+        algorithm = make(scripted_env(), make_config(unroll_length=4), networks[False])
+    finally:
+        alf.reset_configs()
+    with pytest.raises(ValueError, match="overwrite_policy_output=True: .* learns from how probable its own actions"):
+        algorithm.train_iter()
+
+
+def test_a_reward_of_one_component_is_learned_with_its_weight(scripted_env, make_config, networks):
+    env = scripted_env()
+    algorithm = PPOAlgorithm(env.observation_spec(), env.action_spec(), TensorSpec((1,)), **networks[False],
+                             reward_weights=[2.0])
+    assert algorithm.has_multidim_reward() and algorithm.reward_weights.tolist() == [2.0]
 
 
 class Spy(PPOLoss):

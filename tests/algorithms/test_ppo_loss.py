@@ -36,6 +36,12 @@ def test_clipped_surrogate_for_both_signs():
     torch.testing.assert_close(loss.extra.pg_loss.detach(), torch.tensor([[-1.2, -0.5, 1.5, 0.8, -2.2, 1.8]]))
 
 
+def test_no_clipping_of_ratios_when_it_is_0():
+    info, _ = make_info([1.5, 0.5], [1.0, -2.0])
+    loss = PPOLoss(normalize_advantages=False, importance_ratio_clipping=0).calc_loss(info)
+    torch.testing.assert_close(loss.extra.pg_loss.detach(), torch.tensor([[-1.5, 1.0]]))
+
+
 def test_clipped_ratios_have_no_gradient_and_others_do():
     info, logits = make_info([1.5, 0.5, 1.5, 0.5], [1.0, 1.0, -1.0, -1.0])
     PPOLoss(normalize_advantages=False).calc_loss(info).extra.pg_loss.sum().backward()

@@ -70,6 +70,10 @@ def test_uniform_prior():
     prior = UniformPriorActor(OBSERVATION, spec).train_step(make_inputs([1, 1], ()), ()).output
     nest.assert_same_structure(prior, spec)
     torch.testing.assert_close(prior["c"].log_prob(torch.zeros(2, 2)), torch.full((2,), -2 * math.log(4.0)))
+    # Squashed actions reach both bounds.
+    ends = torch.stack([torch.as_tensor(CONTINUOUS.minimum), torch.as_tensor(CONTINUOUS.maximum)]).expand(2, 2)
+    torch.testing.assert_close(prior["c"].log_prob(ends), torch.full((2,), -2 * math.log(4.0)))
+    assert prior["c"].log_prob(ends * 1.01).tolist() == [-math.inf, -math.inf]
     torch.testing.assert_close(prior["d"].log_prob(torch.tensor([0, 3])), torch.full((2,), -math.log(4.0)))
 
 

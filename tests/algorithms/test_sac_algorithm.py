@@ -1,5 +1,6 @@
 """SacAlgorithm: its losses by hand and through autograd, its fast path against the plain one, its kinds of action."""
 
+import collections
 import copy
 import functools
 import math
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 import alf.nest as nest
+from alf.algorithms._actor_critic.entropy_weights import target_entropies
 from alf.algorithms._training.sequences import step_at_once, step_through_time
 from alf.algorithms.config import TrainerConfig
 from alf.algorithms.one_step_loss import OneStepTDLoss
@@ -386,6 +388,9 @@ def test_target_entropy_for_each_part_of_the_action():
     spec = SPECS["mixed_nested"]
     assert make_algorithm(spec, target_entropy=(0.3, -2.0))._weights.targets == [-2.0, 0.3, -2.0]
     assert make_algorithm(spec, target_entropy=[-1.0, 0.3, -3.0])._weights.targets == [-1.0, 0.3, -3.0]
+    steering = collections.namedtuple("Steering", ["steer", "gear"])
+    named = steering(steer=BoundedTensorSpec((2,), torch.float32, -1, 1), gear=BoundedTensorSpec((), torch.int64, 0, 2))
+    assert target_entropies([named.gear, named.steer], steering(steer=-2.0, gear=0.3), 0, "SAC") == [0.3, -2.0]
     assert make_algorithm(target_entropy=lambda s: -float(s.numel))._weights.targets == [-2.0]
     default = dist_utils.calc_default_target_entropy(CONTINUOUS)
     assert make_algorithm(target_entropy=None)._weights.targets == [default]

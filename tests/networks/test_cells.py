@@ -4,6 +4,7 @@ import torch
 from alf.layers import FC
 from alf.networks import AMPWrapper, Delay, GRUCell, LSTMCell, NoisyFC, Residue, TemporalPool
 from alf.tensor_specs import TensorSpec
+from alf.utils import common
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +61,11 @@ def test_temporal_pool(mode, expected):
 
 def test_temporal_pool_of_negative_values_and_of_uint8():
     assert _run(TemporalPool((), 1, 2, mode="max"), [-3.0, -2.0]) == [(0,), (-2,)]
+    pooled = TemporalPool((), 1, 2, dtype=torch.uint8, mode="avg")
+    state = tuple(spec.zeros((1,)) for spec in pooled.state_spec)
+    for x in (200, 220):
+        y, state = pooled(torch.tensor([x], dtype=torch.uint8), state)
+    assert y.dtype == torch.uint8 and y.tolist() == [[210]]
     net = TemporalPool(2, 2, dtype=torch.uint8)
     assert net.output_spec == TensorSpec((2, 2), torch.uint8)
     with pytest.raises(ValueError, match="mode: expected 'skip', 'avg' or 'max', got 'min'"):
@@ -115,6 +121,8 @@ def test_noisy_fc_is_its_mean_in_evaluation_mode():
     x = torch.randn(5, 4)
     expected = torch.tanh(torch.nn.functional.layer_norm(x @ net.weight.t() + net.bias, (3,)))
     torch.testing.assert_close(net(x, _noise_state(5))[0], expected)
+    with common.rollout_context():  # which explores by it, in evaluation mode too
+        assert not torch.allclose(net(x, _noise_state(5))[0], expected)
 
 
 def test_amp_wrapper_keeps_state_and_output_in_float32():

@@ -25,7 +25,7 @@ def target_entropies(specs: List[BoundedTensorSpec], given: Union[None, float, C
         ValueError: if there is not one for each action.
     """
     each = flatten(given) if isinstance(given, (list, tuple, dict)) else [given] * len(specs)
-    if isinstance(given, (list, tuple)) and len(given) == 2 and discrete_place is not None and len(specs) > 1:
+    if type(given) in (list, tuple) and len(given) == 2 and discrete_place is not None and len(specs) > 1:
         each = [given[0] if i == discrete_place else given[1] for i in range(len(specs))]
     if len(each) != len(specs):
         raise ValueError(f"{name}.target_entropy: expected one for each of {len(specs)} actions, got {given!r}.")

@@ -224,13 +224,11 @@ class AsyncUnroller:
 
     def _attach(self, wait: bool) -> None:
         while self._started is None:
-            if self._connection.poll(_POLL_SECONDS if wait else 0):
+            # Not by _check_alive(), which drops what it receives: the message may come after the first look.
+            if self._connection.poll(_POLL_SECONDS if wait else 0) or not self._process.is_alive():
                 self._started = self._receive()
                 self._queue.attach(self._started.queue_rows)
-            elif wait:
-                self._check_alive()
-            else:
-                self._check_alive()
+            elif not wait:
                 return
 
     def _receive(self) -> Any:

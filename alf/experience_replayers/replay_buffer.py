@@ -180,9 +180,14 @@ class ReplayBuffer(RingBuffer):
         """
         if env_ids is not None:
             env_ids = self.check_convert_env_ids(env_ids)
-        if blocking and not self._wait(lambda: self.has_space(env_ids)):
+        if not blocking:
+            self._append(batch, False, env_ids, priorities)
             return
-        self._append(batch, False, env_ids, priorities)
+        while self._wait(lambda: self.has_space(env_ids)):
+            with self._lock:
+                if self.has_space(env_ids):  # else another one was quicker
+                    self._append(batch, False, env_ids, priorities)
+                    return
 
     def add_steps(self, batch: nest.Nest, priorities: Optional[torch.Tensor] = None) -> None:
         """Store some steps of all environments.

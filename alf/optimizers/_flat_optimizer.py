@@ -61,7 +61,7 @@ class FlatOptimizer(torch.optim.Optimizer):
             name: of this optimizer, as in the tag ``lr/<name>``; by default the name of the class.
         """
         self.name = name or type(self).__name__
-        _check_positive(self.name, "gradient_clipping", gradient_clipping)
+        check_positive(self.name, "gradient_clipping", gradient_clipping)
         self._gradient_clipping = None if gradient_clipping is None else float(gradient_clipping)
         self._clip_by_global_norm = bool(clip_by_global_norm)
         self._flat = flat
@@ -456,7 +456,8 @@ class FlatOptimizer(torch.optim.Optimizer):
         self.__dict__.update(state)
 
 
-def _check_positive(optimizer: str, argument: str, value: Optional[float]) -> None:
+def check_positive(optimizer: str, argument: str, value: Optional[float]) -> None:
+    """Raise ValueError unless ``value`` is a positive number or None."""
     if value is not None and not value > 0:
         raise ValueError(f"{optimizer}.{argument}: expected a positive number or None, got {value}.")
 

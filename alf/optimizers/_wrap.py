@@ -5,8 +5,9 @@ from typing import Any, Callable, Dict, Optional, Type
 
 import torch
 
-from alf.optimizers._flat_optimizer import check_lr
+from alf.optimizers._flat_optimizer import check_lr, check_positive
 from alf.optimizers._not_offered import NOT_OFFERED, check_not_offered
+from alf.optimizers.utils import get_opt_arg
 
 
 def wrap_optimizer(cls: Optional[Type[torch.optim.Optimizer]] = None, /) -> Callable:
@@ -46,6 +47,7 @@ def wrap_optimizer(cls: Optional[Type[torch.optim.Optimizer]] = None, /) -> Call
                     f"{[p.name for p in wanted]}."
                 )
             self.name = name or cls.__name__
+            check_positive(self.name, "gradient_clipping", gradient_clipping)
             self.gradient_clipping = gradient_clipping
             self.clip_by_global_norm = clip_by_global_norm
             self._scheduler = None
@@ -56,6 +58,24 @@ def wrap_optimizer(cls: Optional[Type[torch.optim.Optimizer]] = None, /) -> Call
                     kwargs["lr"] = float(self._scheduler())
             super().__init__([{"params": []}], **kwargs)
             self.param_groups.clear()
+
+        def add_param_group(self, param_group: Dict[str, Any]) -> None:
+            """Add parameters.
+
+            Raises:
+                ValueError: also if a parameter has options of its own, see ``get_opt_arg``, which PyTorch's step
+                    would not look at.
+            """
+            super().add_param_group(param_group)
+            weight_decay = self.param_groups[-1].get("weight_decay", 0)
+            for p in self.param_groups[-1]["params"]:
+                own_decay = get_opt_arg(p, "weight_decay", weight_decay)
+                if own_decay != weight_decay or get_opt_arg(p, "fixed_norm", False):
+                    raise ValueError(
+                        f"Optimizer '{self.name}': a parameter of shape {tuple(p.shape)} has the options {p.opt_args}, "
+                        "which optimizers made by wrap_optimizer cannot heed. Use Adam, AdamW, AdamTF or SGD of "
+                        "alf.optimizers, or leave out the opt_args of its layer."
+                    )
 
         @property
         def lr(self) -> float:

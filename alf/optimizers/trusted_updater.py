@@ -1,5 +1,6 @@
 """Parameter steps that are scaled back where a measured change would be too large."""
 
+import math
 from typing import Callable, Iterable, List
 
 import torch
@@ -55,9 +56,9 @@ class TrustedUpdater:
                     f"TrustedUpdater.adjust_step: change_f gave {len(values)} changes, max_change has "
                     f"{len(bounds)} bounds."
                 )
-            excess = max(value / bound for value, bound in zip(values, bounds))
-            if not excess < float("inf"):
+            if not all(map(math.isfinite, values)):  # each of them: max() passes over a NaN that is not the first
                 raise RuntimeError(f"TrustedUpdater.adjust_step: changes are not finite: {values}.")
+            excess = max(value / bound for value, bound in zip(values, bounds))
             if excess <= 1:
                 return first_changes, num_rounds
             for p, initial in zip(self._parameters, self._initial):

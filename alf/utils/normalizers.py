@@ -288,7 +288,7 @@ class EMNormalizer(Normalizer):
         # mean that is divided by the mass.
         rate = self._update_rate()
         self._mass.add_((1 - self._mass) * rate)
-        self._mix(mean, variance, rate / self._mass)
+        self._mix(mean, variance, rate / self._mass.clamp(min=1e-30))  # a scheduled rate may begin with 0
 
 
 @configurable

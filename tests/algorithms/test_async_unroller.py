@@ -2,6 +2,7 @@
 
 import functools
 import multiprocessing
+import types
 
 import pytest
 import torch
@@ -142,3 +143,27 @@ def test_statistics_that_follow_the_replay_stay_when_steps_are_taken(scripted_en
     steps = scripted_steps(scripted_env(), 2)
     ScriptedProcess(algorithm, config, steps).unroller.run(2, with_last_step=False)
     assert all(torch.equal(before[name], value) for name, value in statistics(algorithm).items())
+
+
+def test_a_process_that_has_just_started_is_noticed():
+    class Connection:
+        """The message comes after the first look."""
+        num_looks = 0
+
+        def poll(self, timeout=0):
+            self.num_looks += 1
+            return self.num_looks == 2
+
+        def recv(self):
+            assert self.num_looks == 2
+            return _Started("rows", (), False)
+
+    attached = []
+    unroller = object.__new__(AsyncUnroller)
+    unroller._connection, unroller._started = Connection(), None
+    unroller._process = types.SimpleNamespace(is_alive=lambda: True)
+    unroller._queue = types.SimpleNamespace(attach=attached.append)
+    unroller._attach(wait=False)
+    assert not attached
+    unroller._attach(wait=True)
+    assert attached == ["rows"]

@@ -490,3 +490,12 @@ def test_states_of_acting_that_training_cannot_begin_with_are_told():
     batch = types.SimpleNamespace(state=[torch.zeros(3, 4, 2)])
     with pytest.raises(ValueError, match="use_rollout_state=True: expected a train_state_spec of Own that is a part"):
         from_replay._initial_state(algorithm, batch)
+
+
+def test_a_whole_buffer_is_not_learned_before_frames_can_be_stacked(scripted_env, make_config):
+    env = scripted_env()
+    config = make_config(clear_replay_buffer=False, mini_batch_length=1, mini_batch_size=5, unroll_length=1,
+                         replay_buffer_length=20, num_updates_per_train_iter=4)
+    config.data_transformer = FrameStacker(env.observation_spec(), stack_size=4)
+    algorithm = make(env, config)
+    assert [algorithm.train_iter() for _ in range(6)] == [0, 0, 0, 0, 8, 16]

@@ -3,15 +3,19 @@
 import functools
 import struct
 import sys
+import types
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from safetensors.torch import save_file
 
 import alf.nest as nest
 from alf.data_structures import Experience, TimeStep, time_step_spec
+from alf.environments._spaces import tensor_spec_from_gym_space
+from alf.experience_replayers import _minari
 from alf.experience_replayers.offline_dataset import (
     OfflineBufferError,
     load_offline_experience,
@@ -364,3 +368,26 @@ def test_without_minari_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "minari", None)
     with pytest.raises(OfflineBufferError, match=r"minari, which is not installed.*pip install 'alf-rl\[offline\]'"):
         read_offline_steps("minari:counting/test-v0", SPEC)
+
+
+@pytest.mark.parametrize("where", ["action", "observation"])
+def test_minari_parts_of_tuples_are_read(where):
+    box, discrete = spaces.Box(-2, 2, (1,)), spaces.Discrete(3)
+    pair, values = spaces.Tuple((box, discrete)), (np.zeros((5, 1), np.float32), np.arange(5) % 3)
+    action_space = pair if where == "action" else discrete
+    observation_space = box if where == "action" else pair
+
+    class Episode(types.SimpleNamespace):
+
+        def __len__(self):
+            return 4
+
+    episode = Episode(
+        terminations=np.array([0, 0, 0, 1], bool), rewards=np.ones(4, np.float32),
+        actions=tuple(value[:4] for value in values) if where == "action" else values[1][:4],
+        observations=values[0] if where == "action" else values)
+    specs = [tensor_spec_from_gym_space(space) for space in (observation_space, action_space)]
+    spec = Experience(time_step=time_step_spec(*specs, TensorSpec(())), action=specs[1])
+    steps = _minari._episode_steps("minari:x", episode, spec, action_space)
+    prefix = "action" if where == "action" else "time_step.observation"
+    assert steps[f"{prefix}.0"].shape == (5, 1) and steps[f"{prefix}.1"].tolist()[:4] == [0, 1, 2, 0]

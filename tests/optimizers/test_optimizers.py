@@ -499,6 +499,19 @@ def test_repr_zero_grad_closure_and_hooks():
     assert all(p.grad is None for p in params)
 
 
+def test_wrap_optimizer_refuses_what_it_cannot_do():
+    RMSprop = wrap_optimizer(torch.optim.RMSprop)
+    with pytest.raises(ValueError, match="RMSprop.gradient_clipping: expected a positive number or None, got -1.0"):
+        RMSprop(lr=0.1, gradient_clipping=-1.0)
+    for options in ({"weight_decay": 0.5}, {"fixed_norm": True}):
+        params = make_params()
+        params[1].opt_args = options
+        with pytest.raises(ValueError, match=r"parameter of shape \(8,\) has the options .*cannot heed"):
+            attach(RMSprop(lr=0.1), params)
+    params[1].opt_args = {"weight_decay": 0}  # as all have it
+    attach(RMSprop(lr=0.1), params)
+
+
 def test_wrap_optimizer_takes_any_torch_optimizer():
     RMSprop = wrap_optimizer(torch.optim.RMSprop)
     assert wrap_optimizer()(torch.optim.RMSprop).__name__ == "RMSprop"

@@ -35,3 +35,6 @@ def test_change_that_cannot_be_bounded_is_told():
         updater.adjust_step(lambda: torch.tensor(3.0), 1.0)
     with pytest.raises(RuntimeError, match="not finite"):
         updater.adjust_step(lambda: torch.tensor(float("nan")), 1.0)
+    for changes in ([0.5, float("nan")], [float("nan"), 0.5]):
+        with pytest.raises(RuntimeError, match="changes are not finite"):
+            updater.adjust_step(lambda changes=changes: torch.tensor(changes).unbind(), (1.0, 1.0))

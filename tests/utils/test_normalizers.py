@@ -95,6 +95,17 @@ def test_auto_update_off_and_clipping():
     assert normalizer.normalize(torch.tensor([11.0, -11.0, 1.0]), clip_value=5.0).tolist() == [5.0, -5.0, 0.0]
 
 
+def test_a_rate_that_begins_with_0_learns_later():
+    rate = [0.0]
+    normalizer = EMNormalizer(TensorSpec(()), update_rate=lambda: rate[0])
+    x = torch.tensor([1.0, 3.0])
+    normalizer.update(x)
+    assert normalizer.normalize(x).isfinite().all()
+    rate[0] = 0.5
+    normalizer.update(x)
+    torch.testing.assert_close(normalizer.normalize(x), torch.tensor([-1.0, 1.0]), atol=1e-3, rtol=0)
+
+
 def test_gradient_flows_to_the_input_only():
     x = torch.tensor([1.0, 3.0], requires_grad=True)
     normalizer = ScalarAdaptiveNormalizer()

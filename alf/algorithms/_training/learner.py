@@ -223,7 +223,8 @@ class Learner:
     def train_on_all(self, replay: LastUnroll | Replay, update_global_counter: bool) -> int:
         """Train on all that is stored, ``num_updates_per_train_iter`` times, in shuffled mini batches.
 
-        A replay buffer is not trained on before it has ``initial_collect_steps`` steps.
+        A replay buffer is not trained on before it has ``initial_collect_steps`` steps, and more than data transformers
+        look back.
 
         Its last row is only there to be bootstrapped from. An algorithm that has done so leaves it out in
         ``preprocess_experience``. For one that has not, each sequence of ``mini_batch_length`` steps is followed by
@@ -236,7 +237,7 @@ class Learner:
             The number of steps trained on, repeated ones counted each time.
         """
         config = self._config
-        if isinstance(replay, Replay) and not replay.has_initial_steps():
+        if isinstance(replay, Replay) and not replay.can_gather_all():
             return 0
         with record_time("time/replay"):
             stored, batch_info = replay.gather_all()

@@ -239,6 +239,11 @@ class Replay:
         """Return whether ``initial_collect_steps`` steps are stored."""
         return self._buffer is not None and self.total_size >= self._config.initial_collect_steps
 
+    def can_gather_all(self) -> bool:
+        """Return whether training on all may begin: enough is stored for ``initial_collect_steps`` and more than the
+        earliest frames."""
+        return self.has_initial_steps() and int(self._buffer.current_size.max()) > self._num_earlier
+
     def can_sample(self) -> bool:
         """Return whether training may begin: enough is stored for ``initial_collect_steps`` and for a sequence."""
         return self.has_initial_steps() and self._buffer.num_starts(self._config.sampled_length) > 0

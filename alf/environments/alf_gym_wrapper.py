@@ -128,6 +128,11 @@ class AlfGymWrapper(AlfEnvironment):
         return self._gym_env
 
     @property
+    def metadata(self) -> dict:
+        """The metadata of the Gymnasium environment."""
+        return self._gym_env.metadata
+
+    @property
     def is_tensor_based(self) -> bool:
         """False: this environment speaks NumPy."""
         return False
@@ -307,7 +312,7 @@ class AlfGymWrapper(AlfEnvironment):
             np.array(value, leaf.dtype)
             for leaf, value in zip(self._leaves, self._read_observation(observation), strict=True)
         ]
-        reward = np.asarray(reward, np.float32)
+        reward = np.array(reward, np.float32)
         self._check_finite(values, reward)
         return TimeStep(
             step_type=np.asarray(step_type, np.int32),

@@ -251,6 +251,11 @@ class FastParallelEnvironment(AlfEnvironment):
                 "FastParallelEnvironment.num_spare_envs_for_reload: environments that are batches reset "
                 "by themselves and cannot have spares."
             )
+        if self._num_tasks > 1 and self._num_spares:
+            raise ValueError(
+                "FastParallelEnvironment.num_spare_envs_for_reload: spares are reset before it is known which task "
+                f"comes next, and these environments have {self._num_tasks}. Set it to 0."
+            )
         if not measure or construction_seconds > _CHEAP_CONSTRUCTION_SECONDS:
             return env, None
         step_seconds = _placement.measure_step_seconds(env)
@@ -683,11 +688,12 @@ class FastParallelEnvironment(AlfEnvironment):
         """Seed the environments, from their next reset on.
 
         Args:
-            seeds: one seed for each environment, or one number to which each adds its index.
+            seeds: one seed for each environment, or one number to which each adds its index; one that is a batch
+                itself adds that of its first row.
         """
         self._check_idle()
         if np.ndim(seeds) == 0:
-            seeds = [int(seeds) + index for index in range(self._num_envs)]
+            seeds = [int(seeds) + index * self._specs.rows_per_env for index in range(self._num_envs)]
         if len(seeds) != self._num_envs:
             raise ValueError(
                 f"FastParallelEnvironment.seed.seeds: expected {self._num_envs} seeds, one for each "

@@ -93,13 +93,19 @@ class ParallelAlfEnvironment(AlfEnvironment):
             self.close()
             raise
         self._envs = self._all_envs[: self._num_envs]
+        first = self._envs[0]
+        self._num_tasks, self._task_names = first.call("num_tasks")(), first.call("task_names")()
+        if self._num_tasks > 1 and self._num_spares:
+            self.close()
+            raise ValueError(
+                "ParallelAlfEnvironment.num_spare_envs_for_reload: spares are reset before it is known which task "
+                f"comes next, and these environments have {self._num_tasks}. Set it to 0."
+            )
         # Ended environments being reset and spares, with the promise of their FIRST time step.
         self._spares = collections.deque(
             (env, env.reset(blocking=False)) for env in self._all_envs[self._num_envs :]
         )
         self._resets: list[Any] = [None] * self._num_envs  # promises of FIRST, where an episode has ended
-        first = self._envs[0]
-        self._num_tasks, self._task_names = first.call("num_tasks")(), first.call("task_names")()
 
     def _check_specs(self) -> None:
         first = self._all_envs[0]._known_specs()
@@ -156,7 +162,8 @@ class ParallelAlfEnvironment(AlfEnvironment):
         for i, promise in enumerate(promises):
             time_step = promise()
             time_steps.append(time_step)
-            if time_step.step_type == LAST:
+            # Of several tasks the action of the next step chooses one.
+            if time_step.step_type == LAST and self._num_tasks == 1:
                 self._resets[i] = self._envs[i].reset(blocking=False)
         batch = nest.map_structure(lambda *leaves: torch.from_numpy(np.stack(leaves)), *time_steps)
         return batch._replace(env_id=torch.arange(self._num_envs, dtype=torch.int32))

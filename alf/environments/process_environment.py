@@ -193,7 +193,7 @@ class ProcessEnvironment:
                 answer = self._receive(oldest.request)
                 oldest.settle(answer, None)
                 if oldest.is_time_step:
-                    self._resets_next = int(self._unflatten(answer).step_type) == LAST
+                    self._resets_next = bool((self._unflatten(answer).step_type == LAST).any())
             except Exception as error:  # kept for the caller of that promise
                 oldest.settle(None, error)
 

@@ -84,6 +84,11 @@ class ThreadEnvironment(AlfEnvironment):
         """Names of the tasks of the environment."""
         return self._env.task_names
 
+    @property
+    def metadata(self) -> dict:
+        """The metadata of the environment."""
+        return self._run(getattr, self._env, "metadata", {})
+
     def observation_spec(self) -> Any:
         """Return the nest of specs of the observation."""
         return self._specs[0]

@@ -123,6 +123,7 @@ def create_environment(
         batch_size_per_env, num_spare_envs = num_environments, 0
     else:
         num_environments = 1 if nonparallel else num_parallel_environments
+        batch_size_per_env = None if nonparallel else batch_size_per_env
 
     batched = _flag(env_load_fn, "batched")
     no_thread_env = _flag(env_load_fn, "no_thread_env")

@@ -28,6 +28,7 @@ class Job(NamedTuple):
     state: Dict[str, np.ndarray]  # parameters and buffers
     global_counter: int
     step_metric_values: Dict[str, int]
+    progresses: Dict[str, float]  # of training, which schedules read
 
 
 class Answer(NamedTuple):
@@ -76,18 +77,19 @@ def _evaluate_jobs(setup: Setup, connection: Connection) -> None:
     import cloudpickle
     import torch
 
-    from alf import config_util, summary
+    from alf import config_util, progress, summary
     from alf.trainers._acting import acting
     from alf.trainers._sync_evaluator import SyncEvaluator, score_of, told_results
 
     summary.set_global_counter(setup.global_counter)
     config_util.pre_config(cloudpickle.loads(setup.pre_configs))
     with acting(setup.root_dir, setup.conf_file, None, setup.num_environments, setup.random_seed) as made:
-        evaluator = SyncEvaluator(made.env, made.config)
+        evaluator = SyncEvaluator(made.env, made.config, setup.random_seed)
         while (job := connection.recv()) is not None:
             # Not the algorithm's own `load_state_dict`, which expects optimizers.
             torch.nn.Module.load_state_dict(made.algorithm, {name: torch.as_tensor(v) for name, v in job.state.items()})
             summary.set_global_counter(job.global_counter)
+            progress.update_all_progresses(job.progresses)
             metrics = evaluator.eval(made.algorithm, job.step_metric_values)
             connection.send(Answer(told=told_results(metrics), score=score_of(metrics, made.algorithm.reward_weights)))
         evaluator.close()

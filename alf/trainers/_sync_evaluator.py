@@ -3,6 +3,7 @@
 import os
 from typing import Callable, Dict, List, Optional
 
+import numpy as np
 import torch
 from absl import logging
 
@@ -23,7 +24,7 @@ from alf.metrics import (
 from alf.nest import flatten
 from alf.trainers._episodes import run_episodes
 from alf.trainers._rng_state import RngState
-from alf.utils import spec_utils
+from alf.utils import common, spec_utils
 from alf.utils.summary_utils import record_time
 
 
@@ -81,11 +82,14 @@ class SyncEvaluator:
     Args:
         env: batched environment with tensors.
         config: the settings of the run.
+        seed: of which each evaluation makes one for the environment, so that it is the same in a run that went on.
+            None: that of the config; if there is none, the environment goes on with its own random numbers.
     """
 
-    def __init__(self, env: AlfEnvironment, config: TrainerConfig):
+    def __init__(self, env: AlfEnvironment, config: TrainerConfig, seed: Optional[int] = None):
         self._env = env
         self._config = config
+        self._seed = config.random_seed if seed is None else seed
         self._scores: List[float] = []
         self._writer = summary.create_summary_writer(
             os.path.join(config.root_dir, "eval"), purge_step=summary.get_global_counter())
@@ -102,6 +106,11 @@ class SyncEvaluator:
             give_up: asked before each step; if true the evaluation ends, and there are no results.
         """
         rng_state = RngState().state_dict()
+        if self._seed is not None:
+            source = np.random.SeedSequence([self._seed, summary.get_global_counter(), *step_metric_values.values()])
+            seed = int(source.generate_state(1)[0] >> 1)
+            self._env.seed(seed)
+            common.set_random_seed(seed)  # of a policy that samples
         with record_time("time/evaluation"):
             metrics = evaluate(self._env, algorithm, self._config.num_eval_episodes, give_up)
         RngState().load_state_dict(rng_state)

@@ -9,7 +9,7 @@ import cloudpickle
 import torch
 from absl import logging
 
-from alf import config_util, summary
+from alf import config_util, progress, summary
 from alf.algorithms.config import TrainerConfig
 from alf.algorithms.rl_algorithm import RLAlgorithm
 from alf.environments.alf_environment import AlfEnvironment
@@ -20,6 +20,11 @@ from alf.trainers._sync_evaluator import SyncEvaluator, evaluate, told_results  
 _SEED_OFFSET = 13579  # the environments of evaluation are not those of training
 _POLL_SECONDS = 0.5
 _CLOSE_SECONDS = 10.0
+
+
+def create_sync_evaluator(config: TrainerConfig) -> SyncEvaluator:
+    """Return what evaluates in this process, with an environment of its own."""
+    return SyncEvaluator(create_eval_environment(config), config, config.random_seed + _SEED_OFFSET)
 
 
 def create_eval_environment(config: TrainerConfig) -> AlfEnvironment:
@@ -71,7 +76,8 @@ class Evaluator:
         state = {name: value.detach().cpu().numpy()
                  for name, value in torch.nn.Module.state_dict(algorithm).items() if isinstance(value, torch.Tensor)}
         try:
-            self._connection.send(_eval_process.Job(state, summary.get_global_counter(), step_metric_values))
+            self._connection.send(_eval_process.Job(state, summary.get_global_counter(), step_metric_values,
+                                                    progress.get_all_progresses()))
         except OSError:
             self._take_answer()  # why it is gone
         self._evaluated_counter = summary.get_global_counter()

@@ -26,7 +26,7 @@ from alf.trainers._run_log import logged_to
 from alf.trainers._run_profile import RunProfile
 from alf.trainers._settings import read_code_snapshots, summarize_settings
 from alf.trainers._signals import LeaveRequested, Signals
-from alf.trainers.evaluator import Evaluator, SyncEvaluator, create_eval_environment
+from alf.trainers.evaluator import Evaluator, create_sync_evaluator
 from alf.utils import common, profiling
 from alf.utils.checkpoint_utils import Checkpointer, CheckpointError, Snapshot
 from alf.utils.distributed import LostProcessError
@@ -501,7 +501,7 @@ class RLTrainer(Trainer):
     def _create_evaluator(self) -> Any:
         if self._config.async_eval:
             return Evaluator(self._config, self._config.conf_file)
-        return SyncEvaluator(create_eval_environment(self._config), self._config)
+        return create_sync_evaluator(self._config)
 
     def progress(self) -> float:
         """Return the fraction of the run that is done, 0 to 1.

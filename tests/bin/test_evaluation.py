@@ -63,6 +63,38 @@ def test_evaluations_at_one_step_of_the_summaries_are_told_apart(commands, tmp_p
     assert done.stderr.count("evaluation at step 0: return ") >= 2 and (tmp_path / "train" / "algorithm").exists()
 
 
+@pytest.mark.parametrize("async_eval", [True, False])
+def test_what_is_evaluated_reads_the_progress_of_training(commands, tmp_path, async_eval):
+    conf = tmp_path / "progress_conf.py"
+    conf.write_text(f"""
+import gymnasium
+import numpy as np
+import alf
+from alf.environments import suite_gym
+
+alf.import_config({str(CONF.parent / "tiny_conf.py")!r})
+
+class Telling(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {{}}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), alf.progress.get_progress("iterations"), True, False, {{}}
+
+alf.config("create_environment", env_load_fn=lambda name, env_id=None: suite_gym.wrap_env(Telling(), env_id=env_id),
+           num_workers=0)
+alf.config("TrainerConfig", num_iterations=6, evaluate=True, eval_interval=2, num_eval_episodes=2)
+""")
+    done = commands.run("train", "--conf", conf, "--root_dir", tmp_path / "run", "--conf_param",
+                        f"TrainerConfig.async_eval={async_eval}")
+    assert done.code == 0, done.stderr
+    assert [returned for _, returned, _ in _results(tmp_path / "run")] == [2, 4, 6]
+
+
 def test_results_are_drawn_against_environment_steps_too(run):
     last = records(run)[-1]
     tags = records(run, "eval")[-1].keys()

@@ -14,8 +14,9 @@ ALWAYS = ("--conf_param", f"TrainerConfig.num_iterations={ITERATIONS}", "--conf_
 
 
 def _curves(root_dir) -> list:
+    kinds = [kind for kind in ("train", "eval") if (root_dir / kind / "metrics.jsonl").exists()]
     return [{name: value for name, value in row.items() if not name.startswith(("time", "memory"))}
-            for row in records(root_dir)]
+            for kind in kinds for row in records(root_dir, kind)]
 
 
 STACKED = ("TrainerConfig.data_transformer_ctor=__import__('functools').partial(__import__('alf').algorithms."

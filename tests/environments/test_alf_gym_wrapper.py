@@ -334,3 +334,12 @@ def test_close_can_be_called_twice():
     env.close()
     env.close()
     assert closed == [1]
+
+
+def test_reward_that_is_written_again_stays_as_it_was():
+    reward = np.ones(2, np.float32)
+    counter = Counter(reward=reward)
+    counter.reward_space = spaces.Box(-1, 5, (2,))
+    _, step = drive(AlfGymWrapper(counter), [0])
+    reward[:] = 3
+    assert step.reward.tolist() == [1, 1]

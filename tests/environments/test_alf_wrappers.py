@@ -8,6 +8,8 @@ import torch
 import alf.environments.alf_wrappers as alf_wrappers
 from alf.environments._rows import FIRST, LAST, MID, Rows
 from alf.environments.alf_gym_wrapper import AlfGymWrapper
+from alf.environments.fast_parallel_environment import FastParallelEnvironment
+from alf.environments.parallel_environment import ParallelAlfEnvironment
 from alf.environments.random_alf_environment import RandomAlfEnvironment
 from alf.tensor_specs import BoundedTensorSpec, TensorSpec
 
@@ -394,3 +396,33 @@ def test_wrappers_reach_through_to_the_gym_environment():
     assert env.gym is line and isinstance(env.wrapped_env(), alf_wrappers.NonEpisodicAgent)
     with pytest.raises(AttributeError):
         _ = env.nonsense
+
+
+def test_curriculum_counts_the_task_that_a_reset_plays():
+    env = alf_wrappers.CurriculumWrapper(
+        FastParallelEnvironment([lambda env_id: multitask(1, 2, env_id=env_id)] * 3, num_workers=0))
+    env.seed(1)
+    for episode in range(1, 6):
+        env.reset()
+        assert env.step(torch.full((3,), 2)).is_last().all()  # of task 0
+        assert env._counts.tolist() == [3 * episode, 0]
+    env.close()
+
+
+@pytest.mark.parametrize("pool", [FastParallelEnvironment, ParallelAlfEnvironment])
+def test_parallel_environments_play_the_task_that_is_asked_for(pool):
+    make = [lambda env_id: multitask(1, 2, env_id=env_id)] * 3
+    env = pool(make[:2])
+    env.reset()
+    steps = [env.step(dict(task_id=torch.tensor([t, t]), action=torch.tensor([2, 2]))).step_type.tolist()
+             for t in (0, 1, 1, 1, 0)]
+    env.close()
+    assert steps == [[int(step_type)] * 2 for step_type in (LAST, FIRST, MID, LAST, FIRST)]
+    with pytest.raises(ValueError, match="num_spare_envs_for_reload: spares are reset before"):
+        pool(make, num_spare_envs_for_reload=1)
+
+
+def test_discrete_actions_are_within_the_bounds_in_spite_of_rounding():
+    for low, high in np.sort(np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)):
+        env = alf_wrappers.DiscreteActionWrapper(AlfGymWrapper(continuous(low, high, (1,))), actions_num=7)
+        assert env._grid.min() == low and env._grid.max() == high

@@ -9,6 +9,7 @@ import torch
 
 import alf.environments.alf_wrappers as alf_wrappers
 import alf.environments.suite_gym as suite_gym
+import alf.environments.suite_native as suite_native
 import alf.environments.suite_unittest as suite_unittest
 import alf.environments.utils as utils
 from alf.environments.fast_parallel_environment import FastParallelEnvironment
@@ -194,3 +195,15 @@ def test_wrong_observation_is_reported_through_the_whole_stack(create):
     with pytest.raises(Exception, match=r"observation: expected shape \(2,\)"):
         for _ in range(3):
             env.step(torch.zeros(1, dtype=torch.int64))
+
+
+def test_native_batches_in_processes_have_seeds_of_their_own(create):
+    env = create(env_load_fn=suite_native.load, num_parallel_environments=6, batch_size_per_env=2, seed=5)
+    alone = create(env_load_fn=suite_native.load, num_parallel_environments=6, seed=5)
+    assert torch.equal(env.reset().observation, alone.reset().observation)
+    assert len(env.current_time_step().observation.unique(dim=0)) == 6
+
+
+def test_nonparallel_is_one_native_batch_whatever_is_asked_of_processes(create):
+    env = create(env_load_fn=load_batch, num_parallel_environments=4, batch_size_per_env=2, nonparallel=True)
+    assert env.batch_size == 1

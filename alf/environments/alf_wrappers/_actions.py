@@ -95,8 +95,9 @@ class DiscreteActionWrapper(_ActionWrapper):
         spec = _single_continuous(env, "DiscreteActionWrapper")
         if actions_num < 2:
             raise ValueError(f"DiscreteActionWrapper.actions_num: expected >= 2, got {actions_num}.")
-        low = np.broadcast_to(spec.minimum, spec.shape).reshape(-1)
-        high = np.broadcast_to(spec.maximum, spec.shape).reshape(-1)
+        # In float64: the difference of two float32 bounds is rounded, and the last point would not be the bound.
+        low = np.broadcast_to(spec.minimum, spec.shape).reshape(-1).astype(np.float64)
+        high = np.broadcast_to(spec.maximum, spec.shape).reshape(-1).astype(np.float64)
         count = actions_num**spec.numel
         if count > 2**20:
             raise ValueError(

@@ -171,6 +171,7 @@ class CurriculumWrapper(AlfEnvironmentBaseWrapper):
         self._past_scores = torch.zeros(num_tasks, dtype=torch.float64)
         self._returns = torch.zeros(env.batch_size, dtype=torch.float64)
         self._task_ids = torch.zeros(env.batch_size, dtype=torch.int64)
+        self._played_ids = self._task_ids  # of the episodes in the latest time step
         self._probs = torch.full((num_tasks,), 1.0 / num_tasks)
         per_task = {name: TensorSpec(()) for name in env.task_names}
         self._env_info_spec = dict(
@@ -198,10 +199,12 @@ class CurriculumWrapper(AlfEnvironmentBaseWrapper):
 
     def _reset(self) -> TimeStep:
         self._returns.zero_()
+        self._task_ids = self._played_ids  # a reset chooses none
         return self._outside(self._env.reset())
 
     def _step(self, action: Any) -> TimeStep:
         time_step = self._env.step(dict(task_id=self._task_ids, action=action))
+        self._played_ids = self._task_ids
         self._returns += time_step.reward.reshape(time_step.reward.shape[0], -1).sum(dim=1).cpu()
         ended = torch.nonzero(time_step.step_type.cpu() == LAST).flatten()
         if len(ended):

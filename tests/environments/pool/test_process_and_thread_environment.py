@@ -17,7 +17,9 @@ from alf.environments._pool._errors import WorkerDiedError
 from alf.environments.fast_parallel_environment import FastParallelEnvironment
 from alf.environments.parallel_environment import ParallelAlfEnvironment
 from alf.environments.process_environment import ProcessEnvironment
+from alf.environments.random_alf_environment import RandomAlfEnvironment
 from alf.environments.thread_environment import ThreadEnvironment
+from alf.tensor_specs import BoundedTensorSpec, TensorSpec
 
 
 class Dice(gymnasium.Env):
@@ -268,3 +270,19 @@ def test_process_environment_makes_tensors_on_the_cpu_whatever_the_default_devic
         torch.set_default_device(None)
     assert env.call("device_of_new_tensors")() == "cpu"
     env.close()
+
+
+def test_batch_in_a_process():
+    spec, action_spec = TensorSpec((2,)), BoundedTensorSpec((), torch.int64, 0, 1)
+    env = ProcessEnvironment(lambda: RandomAlfEnvironment(spec, action_spec, batch_size=3, max_duration=1))
+    env.start()
+    types = [env.reset().step_type, *(env.step(np.zeros(3, np.int64)).step_type for _ in range(2))]
+    env.close()
+    assert [each.tolist() for each in types] == [[int(t)] * 3 for t in (StepType.FIRST, StepType.LAST, StepType.FIRST)]
+
+
+def test_metadata_are_those_of_gymnasium():
+    make = functools.partial(suite_gym.load, "CartPole-v1")
+    for env in (ThreadEnvironment(make), FastParallelEnvironment([make] * 2, num_workers=1)):
+        assert env.metadata["render_fps"] == 50
+        env.close()

@@ -174,7 +174,7 @@ def test_frames_of_halves_are_stacked_when_acting_as_when_training(pool, network
 
 
 def test_halves_store_the_action_that_the_environment_reports_if_asked_to(pool, networks, tmp_path):
-    algorithm = actor_critic(pool(1, num_parts=2), networks, tmp_path, cls=PPOAlgorithm)
+    algorithm = actor_critic(pool(1, num_parts=2), networks, tmp_path)
     algorithm._overwrite_policy_output = True
     experience = algorithm.unroll(5)
     assert torch.equal(experience.action[:-1], experience.prev_action[1:])

@@ -27,9 +27,9 @@ from alf.environments._pool._worker import (
     call_env,
     end_with_parent,
     leave_signals_to_main,
-    seed_globals,
 )
 from alf.environments._rows import LAST
+from alf.utils.common import set_random_seed
 
 _CLOSE_SECONDS = 2.0
 
@@ -314,7 +314,7 @@ def process_main(
     leave_signals_to_main()
     torch.set_num_threads(torch_num_threads)
     set_default_device("cpu")  # CUDA cannot be used after a fork
-    seed_globals(random_seed)
+    set_random_seed(random_seed)  # it has its parent's generators: all processes would draw the same numbers
     progress.update_all_progresses(progresses)
     try:
         env = build_env(constructors.functions[0], env_id)

@@ -8,7 +8,7 @@ import torch
 from alf._install import how_to_install
 from alf.data_structures import Experience, StepType
 from alf.nest import flatten
-from alf.nest.nest import extract_fields_from_nest, is_namedtuple, is_nested, py_map_structure_with_path
+from alf.nest.nest import is_nested, level_items, py_map_structure_with_path
 from alf.tensor_specs import TensorSpec
 
 
@@ -114,8 +114,7 @@ def _leaves_like(source: str, path: str, spec, value) -> list:
         if isinstance(value, (dict, tuple)):
             raise MinariError(f"{source}: {path}: expected one array of {spec}, got a {type(value).__name__}.")
         return [value]
-    is_sequence = isinstance(spec, (list, tuple)) and not is_namedtuple(spec)
-    children = [(str(i), child) for i, child in enumerate(spec)] if is_sequence else extract_fields_from_nest(spec)
+    children = level_items(spec)
     names = [name for name, _ in children]
     if isinstance(value, tuple):
         value = {str(i): item for i, item in enumerate(value)}

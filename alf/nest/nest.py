@@ -50,7 +50,7 @@ def extract_fields_from_nest(nest: Nest) -> List[Tuple[str, Nest]]:
     raise ValueError(f"extract_fields_from_nest: expected a dictionary or namedtuple, got {type(nest).__name__}.")
 
 
-def _items(nest: Nest) -> List[Tuple[str, Nest]]:
+def level_items(nest: Nest) -> List[Tuple[str, Nest]]:
     """Return ``(path element, child)`` of one level of ``nest`` in visiting order."""
     if isinstance(nest, (list, tuple)) and not is_namedtuple(nest):
         return [(str(i), child) for i, child in enumerate(nest)]
@@ -113,7 +113,7 @@ def _assert_same(nest1: Nest, nest2: Nest, path: str = "") -> None:
             raise RuntimeError(f"Different types! leaf {_told(nest1)} <-> {type(nest2).__name__}{where}.")
         return
     _check_level(nest1, nest2, path)
-    for (name, child1), (_, child2) in zip(_items(nest1), _items(nest2)):
+    for (name, child1), (_, child2) in zip(level_items(nest1), level_items(nest2)):
         _assert_same(child1, child2, _join(path, name))
 
 
@@ -180,7 +180,7 @@ def _flatten_up_to(shallow_nest: Nest, nest: Nest, path: str, flat: List[Nest]) 
         flat.append(nest)
         return
     _check_level(shallow_nest, nest, path)
-    for (name, shallow_child), (_, child) in zip(_items(shallow_nest), _items(nest)):
+    for (name, shallow_child), (_, child) in zip(level_items(shallow_nest), level_items(nest)):
         _flatten_up_to(shallow_child, child, _join(path, name), flat)
 
 
@@ -210,8 +210,8 @@ def py_map_structure_with_path(func: Callable, *nests: Nest) -> Nest:
     def walk(path, *parts):
         if not is_nested(parts[0]):
             return func(path, *parts)
-        names = [name for name, _ in _items(parts[0])]
-        columns = [[child for _, child in _items(part)] for part in parts]
+        names = [name for name, _ in level_items(parts[0])]
+        columns = [[child for _, child in level_items(part)] for part in parts]
         return _rebuild(parts[0], [walk(_join(path, name), *children) for name, *children in zip(names, *columns)])
 
     return walk("", *nests)
@@ -221,7 +221,7 @@ def py_flatten(nest: Nest) -> List[Any]:
     """Return the leaves of ``nest``: :func:`flatten` in plain Python, the oracle of its tests."""
     if not is_nested(nest):
         return [nest]
-    return [leaf for _, child in _items(nest) for leaf in py_flatten(child)]
+    return [leaf for _, child in level_items(nest) for leaf in py_flatten(child)]
 
 
 def py_assert_same_structure(nest1: Nest, nest2: Nest) -> None:
@@ -339,7 +339,7 @@ def find_field(nest: Nest, name: str, ignore_empty: bool = True) -> List[Nest]:
     found = []
     if is_nested(nest):
         named = isinstance(nest, dict) or is_namedtuple(nest)
-        for child_name, child in _items(nest):
+        for child_name, child in level_items(nest):
             if named and child_name == name:
                 if not (ignore_empty and is_unnamedtuple(child) and len(child) == 0):
                     found.append(child)
@@ -356,7 +356,7 @@ def _child(nest: Nest, name: str, field: str) -> Nest:
     if is_nested(nest) and not isinstance(nest, dict) and not is_namedtuple(nest) and name.isdigit():
         if int(name) < len(nest):
             return nest[int(name)]
-    has = [child_name for child_name, _ in _items(nest)] if is_nested(nest) else "a leaf"
+    has = [child_name for child_name, _ in level_items(nest)] if is_nested(nest) else "a leaf"
     raise LookupError(f"{name!r} of field {field!r} does not exist; expected one of {has}.")
 
 
@@ -402,7 +402,7 @@ def nest_top_level(nested: Nest) -> Nest:
     """Return the top level of ``nested`` with leaves in place of its parts, for the functions with ``shallow_nest``."""
     if not is_nested(nested):
         return nested
-    return _rebuild(nested, [i for i, _ in enumerate(_items(nested))])
+    return _rebuild(nested, [i for i, _ in enumerate(level_items(nested))])
 
 
 def transpose(nested: Nest, shallow_nest: Nest = None, new_shallow_nest: Nest = None) -> Nest:

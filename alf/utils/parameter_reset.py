@@ -21,7 +21,7 @@ def resets(module: Any) -> Iterator[Callable[[], None]]:
     for child in module.children():
         yield from resets(child)
     if hasattr(module, "_reset_parameters"):
-        # Some layers of torch (attention, transformers); it may leave children out.
+        # Of the parameters of its own. Some layers of torch (attention, transformers) have it, too.
         yield module._reset_parameters
         return
     own = [name for name, parameter in module.named_parameters(recurse=False) if parameter is not None]

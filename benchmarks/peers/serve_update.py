@@ -10,8 +10,6 @@ import _server
 
 NAMES = {"ppo": "ppo_cart_pole", "sac": "sac_halfcheetah", "dqn": "dqn_cart_pole"}
 PPO_UPDATES, DQN_UPDATES = 20, 128  # of one call
-
-
 MODES = {"alf": None, "alf compiled": "default", "alf cuda graph": "cuda-graph"}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import inspect
 import os
-import random
 import select
 import signal
 import sys
@@ -13,7 +12,6 @@ import threading
 from typing import Any, Callable, NamedTuple
 
 import cloudpickle
-import numpy as np
 import torch
 
 import alf.progress as progress
@@ -26,6 +24,7 @@ from alf.environments._pool._output import print_into
 from alf.environments._pool._segment import Layout, Place, Segment, Specs
 from alf.environments._pool._spares import Spares, SpareSlot
 from alf.environments._pool._stack_file import StackFile
+from alf.utils.common import set_random_seed
 from alf.utils.process_sync import SharedFd
 
 # Commands; a code is command | part << 8 | ring row << 16.
@@ -110,13 +109,6 @@ def check_specs(expected: Specs, env: Any, index: int) -> None:
         )
 
 
-def seed_globals(seed: int) -> None:
-    """Seed the global generators of a forked process: it has its parent's, and all would draw the same numbers."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
 def worker_main(setup: WorkerSetup, connection: Any) -> None:
     """Run a worker until it is told to close, or its main process is gone."""
     end_with_parent(setup.main_pid, setup.started_by_main_thread)
@@ -127,7 +119,7 @@ def worker_main(setup: WorkerSetup, connection: Any) -> None:
     # none.
     torch.set_num_threads(setup.torch_num_threads)
     set_default_device("cpu")  # CUDA cannot be used after a fork
-    seed_globals(setup.random_seed)
+    set_random_seed(setup.random_seed)  # a forked process has its parent's generators: all would draw the same
     progress.update_all_progresses(setup.progress)
     try:
         worker = _Worker(setup, connection)

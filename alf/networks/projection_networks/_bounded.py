@@ -7,7 +7,7 @@ import torch.distributions as td
 from torch import Tensor, nn
 
 from alf.config_util import configurable
-from alf.layers import FC, make_parallel_spec, reset_parameters
+from alf.layers import FC, make_parallel_spec
 from alf.networks._action_spec_checks import check_bounded_action_spec, check_continuous_action_spec
 from alf.networks.network import Network
 from alf.tensor_specs import BoundedTensorSpec, TensorSpec
@@ -158,10 +158,7 @@ class TruncatedProjectionNetwork(Network):
         self._bounds = (self._means - self._magnitudes, self._means + self._magnitudes)
 
     @torch.no_grad()
-    def reset_parameters(self) -> None:
-        """Draw new parameters for the layers, and set a scale that is a parameter back."""
-        for layer in self.children():
-            reset_parameters(layer)
+    def _reset_parameters(self) -> None:
         if self._scale is not None:
             self._scale.fill_(self._first_scale)
 

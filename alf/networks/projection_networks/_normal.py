@@ -9,7 +9,7 @@ import torch.distributions as td
 from torch import Tensor, nn
 
 from alf.config_util import configurable
-from alf.layers import FC, make_parallel_spec, reset_parameters
+from alf.layers import FC, make_parallel_spec
 from alf.networks._action_spec_checks import check_bounded_action_spec, check_continuous_action_spec
 from alf.networks._call import call
 from alf.networks.network import Network
@@ -106,10 +106,7 @@ class NormalProjectionNetwork(Network):
         )
 
     @torch.no_grad()
-    def reset_parameters(self) -> None:
-        """Draw new parameters for the layers, and set a standard deviation that is a parameter back."""
-        for layer in self.children():
-            reset_parameters(layer)
+    def _reset_parameters(self) -> None:
         if self._std is not None:
             self._std.fill_(self._first_std)
 
